@@ -1,0 +1,1 @@
+"""Fitting recipes shipped as yaml files."""

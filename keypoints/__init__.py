@@ -1,0 +1,1 @@
+"""Keypoints: conventions (names), containers, detectors and file formats."""

@@ -1,0 +1,1 @@
+"""Priors over pose and shape: learned and analytic."""
