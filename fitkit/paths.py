@@ -15,12 +15,18 @@ CACHE_VARIABLE = "FITKIT_CACHE"
 
 
 def data_folder() -> Path:
-    """Return the folder for files that a user puts in place for good (`~/.local/share/fitkit` on Linux); it may not exist."""
+    """Return the folder for files that a user puts in place for good, `~/.local/share/fitkit` on Linux.
+
+    It may not exist.
+    """
     return platformdirs.user_data_path("fitkit", appauthor=False)
 
 
 def cache_folder() -> Path:
-    """Return the folder for files that can be fetched again: `$FITKIT_CACHE`, or `~/.cache/fitkit` on Linux; it may not exist."""
+    """Return the folder for files that can be fetched again: `$FITKIT_CACHE`, or `~/.cache/fitkit` on Linux.
+
+    It may not exist.
+    """
     chosen = os.environ.get(CACHE_VARIABLE)
     return Path(chosen).expanduser() if chosen else platformdirs.user_cache_path("fitkit", appauthor=False)
 
