@@ -1,4 +1,4 @@
-"""What is installed: fitkit and what lies below it, all of it, from a checkout, a wheel, an sdist and an editable install."""
+"""What is installed: fitkit with all that lies below it, from a wheel, an sdist and an editable install alike."""
 
 from __future__ import annotations
 
