@@ -1,0 +1,1 @@
+"""Parametric bodies: pure linear blend skinning and the SMPL family's models."""

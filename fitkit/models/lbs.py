@@ -1,0 +1,89 @@
+"""Linear blend skinning as pure functions; M is any number of bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class KinematicLevel:
+    """The joints at one depth of the kinematic tree."""
+
+    joints: Int[Tensor, " L"]
+    """Joint indices."""
+    parents: Int[Tensor, " L"]
+    """For each, its parent's place within the level above."""
+
+
+@dataclass(frozen=True)
+class KinematicTree:
+    """Parents of J joints, and the joints sorted by depth so that a level is posed in one operation."""
+
+    parents: tuple[int, ...]
+    """Parent of each joint; -1 for the root, which is joint 0."""
+    levels: tuple[KinematicLevel, ...]
+    """The levels below the root, top down."""
+    order: Int[Tensor, " J"]
+    """For each joint, its place when root and levels are laid one after the other."""
+
+
+def kinematic_tree(parents: Sequence[int], device: torch.device | None = None) -> KinematicTree:
+    """Return the tree of joints whose parents come before them; the root is joint 0 with parent -1."""
+    above, levels, laid = [0], [], [0]
+    while True:
+        joints = [j for j, parent in enumerate(parents) if j > 0 and parent in above]
+        if not joints:
+            break
+        places = [above.index(parents[j]) for j in joints]
+        levels.append(KinematicLevel(torch.tensor(joints, device=device), torch.tensor(places, device=device)))
+        laid += joints
+        above = joints
+    order = torch.empty(len(laid), dtype=torch.long)
+    order[torch.tensor(laid)] = torch.arange(len(laid))
+    return KinematicTree(tuple(parents), tuple(levels), order.to(device))
+
+
+def pose_joints(
+    rotations: Float[Tensor, "M J 3 3"], joints_rest: Float[Tensor, "M J 3"], tree: KinematicTree
+) -> tuple[Float[Tensor, "M J 3 3"], Float[Tensor, "M J 3"]]:
+    """Return every joint's global rotation and position (metres) from rotations relative to the parents."""
+    parents = torch.tensor([max(parent, 0) for parent in tree.parents], device=joints_rest.device)
+    offsets = torch.cat([joints_rest[:, :1], joints_rest[:, 1:] - joints_rest[:, parents[1:]]], dim=1)
+    local = torch.cat([rotations, offsets[..., None]], dim=-1)
+    above = local[:, :1]
+    laid = [above]
+    for level in tree.levels:
+        parent = above[:, level.parents]
+        above = parent[..., :3] @ local[:, level.joints]
+        above = torch.cat([above[..., :3], above[..., 3:] + parent[..., 3:]], dim=-1)
+        laid.append(above)
+    posed = torch.cat(laid, dim=1)[:, tree.order]
+    return posed[..., :3], posed[..., 3]
+
+
+def blend(
+    template: Float[Tensor, "P 3"], directions: Float[Tensor, "P 3 S"], coefficients: Float[Tensor, "M S"]
+) -> Float[Tensor, "M P 3"]:
+    """Return points moved along their linear directions, metres."""
+    points, _, components = directions.shape
+    moved = torch.addmm(template.reshape(1, -1), coefficients, directions.reshape(points * 3, components).T)
+    return moved.unflatten(1, (points, 3))
+
+
+def skin(
+    points: Float[Tensor, "M V 3"],
+    weights: Float[Tensor, "V J"],
+    rotations: Float[Tensor, "M J 3 3"],
+    positions: Float[Tensor, "M J 3"],
+    joints_rest: Float[Tensor, "M J 3"],
+) -> Float[Tensor, "M V 3"]:
+    """Return the rest-pose points moved by their weighted joints, metres (Loper et al. 2015, equation 2)."""
+    offsets = positions - (rotations @ joints_rest[..., None])[..., 0]
+    transforms = torch.cat([rotations, offsets[..., None]], dim=-1).flatten(2)
+    blended = (weights @ transforms).unflatten(2, (3, 4))
+    return (blended[..., :3] @ points[..., None])[..., 0] + blended[..., 3]

@@ -1,0 +1,100 @@
+"""Reading the numbers out of a pickled body model without running anything that it names."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from fitkit.errors import InputError
+
+_ALLOWED = {
+    ("numpy", "dtype"),
+    ("numpy", "ndarray"),
+    ("numpy.core.multiarray", "_reconstruct"),
+    ("numpy._core.multiarray", "_reconstruct"),
+    ("numpy.core.multiarray", "scalar"),
+    ("numpy._core.multiarray", "scalar"),
+    ("numpy.core.numeric", "_frombuffer"),
+    ("numpy._core.numeric", "_frombuffer"),
+    ("collections", "OrderedDict"),
+    ("_codecs", "encode"),
+}
+_SPARSE = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array"}
+
+
+class _Inert:
+    """Stands in for a class that the pickle names: keeps the state, runs nothing of it."""
+
+    def __new__(cls, *_arguments: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_arguments: Any) -> None:
+        self.state: dict[str, Any] = {}
+
+    def __setstate__(self, state: Any) -> None:
+        self.state = state[0] if isinstance(state, tuple) else dict(state)
+
+
+class _Sparse(_Inert):
+    """A pickled scipy sparse matrix."""
+
+
+class _Chumpy(_Inert):
+    """A pickled chumpy array: older body models were saved as the leaves of its expression graph."""
+
+
+class _RestrictedUnpickler(pickle.Unpickler):
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _ALLOWED:
+            return super().find_class(module, name)
+        if module.startswith("scipy.sparse") and name in _SPARSE:
+            return type(name, (_Sparse,), {})
+        if module.split(".")[0] == "chumpy":
+            return type(name, (_Chumpy,), {})
+        raise InputError(f"The pickle asks for {module}.{name}, which a body model has no need of; it was not loaded.")
+
+
+def _as_array(value: Any) -> np.ndarray:
+    if isinstance(value, _Sparse):
+        return _dense(value)
+    if isinstance(value, _Chumpy):
+        state = value.state
+        if "x" in state:
+            return _as_array(state["x"])
+        if "a" in state and "idxs" in state:
+            picked = _as_array(state["a"]).ravel()[np.asarray(state["idxs"])]
+            shape = state.get("preferred_shape")
+            return picked.reshape(shape) if shape is not None else picked
+        raise InputError(f"The pickle holds a chumpy {type(value).__name__}, which is no plain array.")
+    return np.asarray(value)
+
+
+def _dense(matrix: _Sparse) -> np.ndarray:
+    from scipy import sparse
+
+    state, kind = matrix.state, type(matrix).__name__
+    shape = state.get("_shape", state.get("shape"))
+    if kind.startswith("coo"):
+        return sparse.coo_matrix((state["data"], (state["row"], state["col"])), shape=shape).toarray()
+    make = sparse.csc_matrix if kind.startswith("csc") else sparse.csr_matrix
+    return make((state["data"], state["indices"], state["indptr"]), shape=shape).toarray()
+
+
+def read_pickled_arrays(content: bytes) -> dict[str, np.ndarray]:
+    """Return the arrays by name of a pickled body model (chumpy not needed).
+
+    Raises `InputError` when the pickle is damaged, is no mapping, or names anything but arrays.
+    """
+    try:
+        loaded = _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
+    except InputError:
+        raise
+    except Exception as error:  # a damaged pickle can fail in any way
+        raise InputError(f"The pickle is damaged ({error}).") from error
+    if not isinstance(loaded, Mapping):
+        raise InputError(f"A body model's pickle holds a dictionary of arrays; got {type(loaded).__name__}.")
+    return {str(name): _as_array(value) for name, value in loaded.items()}
