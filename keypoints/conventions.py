@@ -144,8 +144,8 @@ def _face_swap() -> dict[str, str]:
 _FACE_SWAP = _face_swap()
 
 
-def mirror(names: Sequence[str]) -> np.ndarray:
-    """Return the index of each point's mirror image, (K,) int, so that `points[:, mirror(names)]` swaps the sides.
+def mirror_index(names: Sequence[str]) -> np.ndarray:
+    """Return where each point's mirror image is, (K,) int: `points[:, mirror_index(names)]` has its sides swapped.
 
     Raises UsageError when a mirror image is not among the names (a single hand has none).
     """

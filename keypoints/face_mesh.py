@@ -56,4 +56,4 @@ FACE_OVAL: tuple[str, ...] = (
     *_names(*_OVAL_RIGHT),
     *(swap_mesh_point(name) for name in reversed(_names(*_OVAL_RIGHT[1:-1]))),
 )
-"""The 36 mesh points round the face, from the forehead by the subject's right cheek to the chin and back by the left."""
+"""The 36 mesh points round the face, from the forehead by the subject's right cheek to the chin and back."""
