@@ -1,0 +1,195 @@
+"""The curvature pairs of every row and the quasi-Newton directions made of them.
+
+A row's workspace is one matrix W (2m + 3, D): m steps, m gradient differences, then the direction, the trial's gradient
+difference and the trial's gradient. One product of W with its last three rows gives every number that the line search,
+the convergence tests and the next direction need; a direction is a combination of W's rows whose coefficients come from
+the compact representation (Byrd, Nocedal & Schnabel 1994, theorem 2.2) on the host, for all rows at once. The number of
+operations per evaluation depends neither on the history's length nor on the number of rows.
+
+On the CPU the workspace is used through numpy views of the tensors' memory: numpy's small products start several times
+faster than torch's and, row by row, do not depend on how many rows there are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def as_array(tensor: Tensor) -> Any:
+    """Return a numpy view of a tensor on the CPU, and the tensor itself on other devices."""
+    return tensor.numpy() if tensor.device.type == "cpu" else tensor
+
+
+def as_tensor(array: Any) -> Tensor:
+    """Return a tensor that shares an array's memory; undoes `as_array`."""
+    return torch.from_numpy(array) if isinstance(array, np.ndarray) else array
+
+
+class Curvature:
+    """Curvature pairs, gradients and directions of B rows."""
+
+    def __init__(self, like: Float[Tensor, "B D"], history: int) -> None:
+        """Make room for `history` pairs of every row, on the device and in the precision of a tensor."""
+        count, size = like.shape
+        m = max(1, min(history, size))
+        self.capacity = m
+        self.precision = float(torch.finfo(like.dtype).eps)
+        self.device = like.device
+        self.work: Any = as_array(like.new_zeros(count, 2 * m + 3, size))
+        """(B, 2m + 3, D), as the module says; pairs are scaled so that s . y = 1."""
+        self.gradient: Any = as_array(like.new_zeros(count, size))
+        """(B, D) at the accepted point."""
+        self.products = np.zeros((count, 2 * m + 3, 3))
+        """(B, 2m + 3, 3): W times the last trial's direction, difference and gradient."""
+        self.upper = np.tile(np.eye(m), (count, 1, 1))
+        """(B, m, m): s_i . y_j for i no younger than j, oldest first, 0 elsewhere; identity where slots are empty."""
+        self.differences = np.zeros((count, m, m))
+        """(B, m, m): y_i . y_j, oldest first."""
+        self.order = np.tile(np.arange(m), (count, 1))
+        """(B, m): slot of each pair in W, oldest first."""
+        self.pairs = np.zeros(count, dtype=np.int64)
+        """(B,): pairs held."""
+
+    @property
+    def slope(self) -> np.ndarray:
+        """(B,): directional derivative at the trial."""
+        return self.products[:, 2 * self.capacity, 2]
+
+    @property
+    def squared_direction(self) -> np.ndarray:
+        """(B,): direction . direction."""
+        return self.products[:, 2 * self.capacity, 0]
+
+    @property
+    def squared_gradient(self) -> np.ndarray:
+        """(B,): gradient . gradient at the trial."""
+        return self.products[:, -1, 2]
+
+    def trial(self, position: Any, step: np.ndarray) -> Any:
+        """Return the point (B, D) at `step` (B,) along each row's direction."""
+        return position + self.on_device(step)[:, None] * self.work[:, 2 * self.capacity]
+
+    def observe(self, energy: Tensor, gradient: Tensor) -> np.ndarray:
+        """Take the trial's gradient (B, D) into the workspace; return its energy (B,) on the host."""
+        work, latest = self.work, as_array(gradient)
+        work[:, -2] = latest - self.gradient
+        work[:, -1] = latest
+        products = work @ work[:, 2 * self.capacity :].swapaxes(1, 2)
+        if isinstance(products, np.ndarray):
+            self.products = products.astype(np.float64)
+            return as_array(energy).astype(np.float64)
+        packed = torch.cat((products.flatten(1), energy[:, None].to(products.dtype)), 1).cpu().double().numpy()
+        self.products = packed[:, :-1].reshape(products.shape)
+        return packed[:, -1].copy()
+
+    def accept(self, local: np.ndarray) -> None:
+        """Make the trial's gradient the current one of the rows at these indices."""
+        everywhere = len(local) == len(self.pairs)
+        rows = slice(None) if everywhere else self.index(local)
+        self.gradient[rows] = self.work[rows, -1]
+
+    def store(self, local: np.ndarray, step: np.ndarray) -> None:
+        """Store the pair of the accepted step (M,) along each row's direction, where its curvature is positive."""
+        m = self.capacity
+        along, across = self.products[local, 2 * m], self.products[local, 2 * m + 1]
+        curvature = step * along[:, 1]
+        sizes = step * np.sqrt(along[:, 0] * across[:, 1])
+        usable = (curvature > self.precision * sizes) & (curvature > 1e-300) & np.isfinite(sizes)
+        if not usable.all():
+            local, step, curvature = local[usable], step[usable], curvature[usable]
+        if local.size:
+            self._store(local, step / np.sqrt(curvature), 1 / np.sqrt(curvature))
+
+    def _store(self, local: np.ndarray, direction_scale: np.ndarray, difference_scale: np.ndarray) -> None:
+        """Replace the oldest pair of rows by direction and difference times these scales (M,)."""
+        m = self.capacity
+        order = self.order[local][:, np.r_[1:m, 0]]
+        slot = order[:, -1]
+        each = np.arange(len(local))
+        products = self.products[local]
+        products[each, slot] = products[:, 2 * m] * direction_scale[:, None]
+        products[each, m + slot] = products[:, 2 * m + 1] * difference_scale[:, None]
+        self.products[local] = products
+        upper = np.zeros((len(local), m, m))
+        differences = np.zeros((len(local), m, m))
+        upper[:, :-1, :-1] = self.upper[local, 1:, 1:]
+        differences[:, :-1, :-1] = self.differences[local, 1:, 1:]
+        upper[:, :, -1] = products[each[:, None], order, 1] * difference_scale[:, None]
+        column = products[each[:, None], m + order, 1] * difference_scale[:, None]
+        differences[:, :, -1] = differences[:, -1, :] = column
+        self.upper[local], self.differences[local], self.order[local] = upper, differences, order
+        self.upper[local, -1, -1] = 1.0
+        self.pairs[local] = np.minimum(self.pairs[local] + 1, m)
+        rows, slots = self.index(local), self.index(slot)
+        self.work[rows, slots] = self.on_device(direction_scale)[:, None] * self.work[rows, 2 * m]
+        self.work[rows, m + slots] = self.on_device(difference_scale)[:, None] * self.work[rows, 2 * m + 1]
+
+    def direct(self, local: np.ndarray) -> np.ndarray:
+        """Give the rows at these indices, just accepted, their next direction; return its slope (M,), negative.
+
+        A row whose pairs give no descent forgets them and takes its steepest descent.
+        """
+        coefficients, slope = self._combine(local)
+        uphill = ~(slope < 0)
+        if uphill.any():
+            self.forget(local[uphill])
+            coefficients[uphill] = 0.0
+            coefficients[uphill, -1] = -1.0
+            slope = np.where(uphill, -self.squared_gradient[local], slope)
+        everywhere = len(local) == len(self.pairs)
+        rows = slice(None) if everywhere else self.index(local)
+        self.work[rows, 2 * self.capacity] = (self.on_device(coefficients)[:, None] @ self.work[rows])[:, 0]
+        return slope
+
+    def _combine(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return coefficients (M, 2m + 3) over W of the quasi-Newton directions, and their slopes (M,)."""
+        m = self.capacity
+        upper, differences, order = self.upper[local], self.differences[local], self.order[local]
+        each = np.arange(len(local))[:, None]
+        gradient = self.products[local, :, 2]
+        steps, changes = gradient[each, order], gradient[each, m + order]
+        newest = differences[:, -1, -1]
+        scale = np.where(newest > 0, 1 / newest, 1.0)[:, None]
+        u = np.linalg.solve(upper, steps[..., None])
+        inner = u + scale[..., None] * (differences @ u - changes[..., None])
+        v = np.linalg.solve(upper.swapaxes(1, 2), inner)[..., 0]
+        w = scale * u[..., 0]
+        coefficients = np.zeros((len(local), 2 * m + 3))
+        coefficients[each, order], coefficients[each, m + order] = -v, w
+        coefficients[:, -1] = -scale[:, 0]
+        return coefficients, (coefficients * gradient).sum(-1)
+
+    def descend(self, local: np.ndarray) -> None:
+        """Forget the pairs of the rows at these indices and point them down the gradient of their accepted point."""
+        self.forget(local)
+        rows = self.index(local)
+        self.work[rows, 2 * self.capacity] = -self.gradient[rows]
+
+    def forget(self, local: np.ndarray) -> None:
+        """Drop the pairs of the rows at these indices."""
+        self.work[self.index(local), : 2 * self.capacity] = 0.0
+        self.upper[local] = np.eye(self.capacity)
+        self.differences[local] = 0.0
+        self.pairs[local] = 0
+
+    def take(self, local: np.ndarray) -> None:
+        """Keep the rows at these indices alone, in the order given."""
+        rows = self.index(local)
+        self.work, self.gradient = self.work[rows], self.gradient[rows]
+        for name in ("products", "upper", "differences", "order", "pairs"):
+            setattr(self, name, getattr(self, name)[local])
+
+    def index(self, local: np.ndarray) -> Any:
+        """Return indices as the workspace takes them."""
+        return local if isinstance(self.work, np.ndarray) else torch.from_numpy(local).to(self.device)
+
+    def on_device(self, numbers: np.ndarray) -> Any:
+        """Return numbers of the host in the workspace's precision, on its device."""
+        if isinstance(self.work, np.ndarray):
+            return numbers.astype(self.work.dtype, copy=False)
+        return torch.from_numpy(numbers).to(self.device, self.work.dtype)
