@@ -63,7 +63,7 @@ def root() -> Path:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip, with the reason, what this machine cannot run."""
-    reasons = {"gpu": _no_gpu, "licensed": _no_licensed_models}
+    reasons = {"gpu": _no_gpu, "licensed": _no_licensed_models, "detector": _no_networks}
     for marker, missing in reasons.items():
         marked = [item for item in items if item.get_closest_marker(marker)]
         reason = missing() if marked else ""
@@ -81,3 +81,14 @@ def _no_licensed_models() -> str:
     folders = [Path(entry) for entry in os.environ.get("FITKIT_MODELS", "").split(os.pathsep) if entry]
     found = any(folder.glob("**/SMPLX_*.npz") for folder in folders)
     return "" if found else "needs the user's own SMPL-X files in $FITKIT_MODELS"
+
+
+def _no_networks() -> str:
+    from fitkit.errors import FitkitError
+    from fitkit.keypoints.detectors.networks import load_networks
+
+    try:
+        load_networks()
+    except FitkitError as error:
+        return f"needs the detector's networks: {error}"
+    return ""
