@@ -6,9 +6,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 
-def vertex_normals(
-    vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]
-) -> Float[np.ndarray, "V 3"]:
+def vertex_normals(vertices: Float[np.ndarray, "V 3"], faces: Int[np.ndarray, "F 3"]) -> Float[np.ndarray, "V 3"]:
     """Return the unit normal of each vertex: the mean of its faces' normals, weighted by their area.
 
     Args:

@@ -1,4 +1,4 @@
-"""How much of the surroundings each vertex sees: soft shadows and ambient occlusion, from coarse depth maps of the vertices."""
+"""Soft shadows and ambient occlusion of vertices, from coarse depth maps of the vertices themselves."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Lighting:
         half /= np.maximum(np.linalg.norm(half, axis=1, keepdims=True), np.float32(1e-9))
         glint = np.maximum(np.einsum("si,si->s", normals, half), 0)[:, None] ** np.float32(self.sharpness) * shadow
         grazing = 1 - np.clip(np.einsum("si,si->s", normals, view), 0, 1)[:, None]
-        rim = grazing ** 3 * (np.float32(0.35) + np.float32(0.65) * up) * occlusion
+        rim = grazing**3 * (np.float32(0.35) + np.float32(0.65) * up) * occlusion
         own = to_linear(colours)
         lit = own * diffuse + np.float32(self.gloss) * glint + np.float32(self.rim) * rim * (own * 0.7 + 0.3)
         return to_srgb(lit)

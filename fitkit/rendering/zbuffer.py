@@ -1,8 +1,9 @@
 """Visibility by a z-buffer in numpy: which face is nearest at each sample of the picture.
 
-Rasterisation in homogeneous coordinates (Olano and Greer, "Triangle scan conversion using 2D homogeneous coordinates",
-1997): with the homogeneous pixel coordinates p_i = K x_i of a triangle's corners, the barycentric coordinates divided by
-the depth are linear in the pixel, [p_0 p_1 p_2]^-1 (x, y, 1). Triangles that cross the camera plane need no clipping.
+Rasterisation in homogeneous coordinates (Olano and Greer, "Triangle scan conversion using 2D homogeneous
+coordinates", 1997): with the homogeneous pixel coordinates p_i = K x_i of a triangle's corners, the barycentric
+coordinates divided by the depth are linear in the pixel, [p_0 p_1 p_2]^-1 (x, y, 1). Triangles that cross the camera
+plane need no clipping.
 
 Work goes by spans: the samples that a triangle covers on one row of the picture. Antialiasing uses several rows a pixel
 with one sample each, shifted against each other (the n-rooks pattern), so that edges of every slope get many levels.
