@@ -97,10 +97,10 @@ def _recorded_source(folder: Path) -> str | None:
 def _candidates(photo: Path) -> list[str]:
     """Return names for a photo's folder, the plainest first; the last one is the photo's alone."""
     # A file called "...jpg" has the stem "..": no name may lead out of the output folder, or be hidden in it.
-    stem = photo.stem.lstrip(".")[:120] or "photo"
+    stem = photo.stem[:120].strip(" .") or "photo"
     path = str(photo.resolve())
     ending = photo.suffix.lstrip(".").lower()
-    parent = photo.resolve().parent.name.lstrip(".")[:80]
+    parent = photo.resolve().parent.name[:80].strip(" .")
     by_path = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:12]
     return [stem, f"{stem}_{ending}", f"{parent}_{stem}", f"{parent}_{stem}_{ending}", f"{stem}_{by_path}"]
 
