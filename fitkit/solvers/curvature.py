@@ -46,12 +46,14 @@ class Curvature:
         """(B, D) at the accepted point."""
         self.products = np.zeros((count, 2 * m + 3, 3))
         """(B, 2m + 3, 3): W times the last trial's direction, difference and gradient."""
-        self.upper = np.tile(np.eye(m), (count, 1, 1))
-        """(B, m, m): s_i . y_j for i no younger than j, oldest first, 0 elsewhere; identity where slots are empty."""
+        self.inverse = np.tile(np.eye(m), (count, 1, 1))
+        """(B, m, m): inverse of the matrix of s_i . y_j with i no younger than j and 0 otherwise, by slots."""
         self.differences = np.zeros((count, m, m))
-        """(B, m, m): y_i . y_j, oldest first."""
-        self.order = np.tile(np.arange(m), (count, 1))
-        """(B, m): slot of each pair in W, oldest first."""
+        """(B, m, m): y_i . y_j."""
+        self.scale = np.ones(count)
+        """(B,): s . y / y . y of the newest pair, the inverse Hessian's first guess."""
+        self.stored = np.zeros(count, dtype=np.int64)
+        """(B,): pairs stored so far; the next goes to slot `stored % m`, where the oldest is."""
         self.pairs = np.zeros(count, dtype=np.int64)
         """(B,): pairs held."""
 
@@ -89,8 +91,7 @@ class Curvature:
 
     def accept(self, local: np.ndarray) -> None:
         """Make the trial's gradient the current one of the rows at these indices."""
-        everywhere = len(local) == len(self.pairs)
-        rows = slice(None) if everywhere else self.index(local)
+        rows = self.index(self._rows(local))
         self.gradient[rows] = self.work[rows, -1]
 
     def store(self, local: np.ndarray, step: np.ndarray) -> None:
@@ -103,31 +104,30 @@ class Curvature:
         if not usable.all():
             local, step, curvature = local[usable], step[usable], curvature[usable]
         if local.size:
-            self._store(local, step / np.sqrt(curvature), 1 / np.sqrt(curvature))
+            self._replace_oldest(local, step / np.sqrt(curvature), 1 / np.sqrt(curvature))
 
-    def _store(self, local: np.ndarray, direction_scale: np.ndarray, difference_scale: np.ndarray) -> None:
-        """Replace the oldest pair of rows by direction and difference times these scales (M,)."""
+    def _replace_oldest(self, local: np.ndarray, by_direction: np.ndarray, by_difference: np.ndarray) -> None:
+        """Make a pair of direction and difference, times these factors (M,), the newest of the rows at these indices.
+
+        Without the oldest pair the triangular matrix loses its first row and column, and so does its inverse; with the
+        newest it gains a last column r over 1, and its inverse the column -inverse r over 1.
+        """
         m = self.capacity
-        order = self.order[local][:, np.r_[1:m, 0]]
-        slot = order[:, -1]
-        each = np.arange(len(local))
-        products = self.products[local]
-        products[each, slot] = products[:, 2 * m] * direction_scale[:, None]
-        products[each, m + slot] = products[:, 2 * m + 1] * difference_scale[:, None]
-        self.products[local] = products
-        upper = np.zeros((len(local), m, m))
-        differences = np.zeros((len(local), m, m))
-        upper[:, :-1, :-1] = self.upper[local, 1:, 1:]
-        differences[:, :-1, :-1] = self.differences[local, 1:, 1:]
-        upper[:, :, -1] = products[each[:, None], order, 1] * difference_scale[:, None]
-        column = products[each[:, None], m + order, 1] * difference_scale[:, None]
-        differences[:, :, -1] = differences[:, -1, :] = column
-        self.upper[local], self.differences[local], self.order[local] = upper, differences, order
-        self.upper[local, -1, -1] = 1.0
+        rows, slot = self._rows(local), self.stored[local] % m
+        self.products[local, slot] = self.products[local, 2 * m] * by_direction[:, None]
+        self.products[local, m + slot] = self.products[local, 2 * m + 1] * by_difference[:, None]
+        dots = self.products[rows, : 2 * m, 1] * by_difference[:, None]
+        self.inverse[local, slot] = 0.0
+        self.inverse[local, :, slot] = 0.0
+        self.inverse[local, :, slot] = -(self.inverse[rows] @ dots[:, :m, None])[..., 0]
+        self.inverse[local, slot, slot] = 1.0
+        self.differences[local, :, slot] = self.differences[local, slot] = dots[:, m:]
+        self.scale[local] = 1 / self.differences[local, slot, slot]
+        self.stored[local] += 1
         self.pairs[local] = np.minimum(self.pairs[local] + 1, m)
-        rows, slots = self.index(local), self.index(slot)
-        self.work[rows, slots] = self.on_device(direction_scale)[:, None] * self.work[rows, 2 * m]
-        self.work[rows, m + slots] = self.on_device(difference_scale)[:, None] * self.work[rows, 2 * m + 1]
+        each, block, slot = self.index(local), self.index(rows), self.index(slot)
+        self.work[each, slot] = self.on_device(by_direction)[:, None] * self.work[block, 2 * m]
+        self.work[each, m + slot] = self.on_device(by_difference)[:, None] * self.work[block, 2 * m + 1]
 
     def direct(self, local: np.ndarray) -> np.ndarray:
         """Give the rows at these indices, just accepted, their next direction; return its slope (M,), negative.
@@ -141,27 +141,22 @@ class Curvature:
             coefficients[uphill] = 0.0
             coefficients[uphill, -1] = -1.0
             slope = np.where(uphill, -self.squared_gradient[local], slope)
-        everywhere = len(local) == len(self.pairs)
-        rows = slice(None) if everywhere else self.index(local)
+        rows = self.index(self._rows(local))
         self.work[rows, 2 * self.capacity] = (self.on_device(coefficients)[:, None] @ self.work[rows])[:, 0]
         return slope
 
     def _combine(self, local: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return coefficients (M, 2m + 3) over W of the quasi-Newton directions, and their slopes (M,)."""
         m = self.capacity
-        upper, differences, order = self.upper[local], self.differences[local], self.order[local]
-        each = np.arange(len(local))[:, None]
-        gradient = self.products[local, :, 2]
-        steps, changes = gradient[each, order], gradient[each, m + order]
-        newest = differences[:, -1, -1]
-        scale = np.where(newest > 0, 1 / newest, 1.0)[:, None]
-        u = np.linalg.solve(upper, steps[..., None])
-        inner = u + scale[..., None] * (differences @ u - changes[..., None])
-        v = np.linalg.solve(upper.swapaxes(1, 2), inner)[..., 0]
-        w = scale * u[..., 0]
-        coefficients = np.zeros((len(local), 2 * m + 3))
-        coefficients[each, order], coefficients[each, m + order] = -v, w
-        coefficients[:, -1] = -scale[:, 0]
+        rows = self._rows(local)
+        inverse, gradient = self.inverse[rows], self.products[rows, :, 2]
+        scale = self.scale[rows, None, None]
+        u = inverse @ gradient[:, :m, None]
+        v = inverse.swapaxes(1, 2) @ (u + scale * (self.differences[rows] @ u - gradient[:, m : 2 * m, None]))
+        coefficients = np.zeros(gradient.shape)
+        coefficients[:, :m] = -v[..., 0]
+        coefficients[:, m : 2 * m] = (scale * u)[..., 0]
+        coefficients[:, -1] = -scale[:, 0, 0]
         return coefficients, (coefficients * gradient).sum(-1)
 
     def descend(self, local: np.ndarray) -> None:
@@ -173,20 +168,27 @@ class Curvature:
     def forget(self, local: np.ndarray) -> None:
         """Drop the pairs of the rows at these indices."""
         self.work[self.index(local), : 2 * self.capacity] = 0.0
-        self.upper[local] = np.eye(self.capacity)
+        self.inverse[local] = np.eye(self.capacity)
         self.differences[local] = 0.0
+        self.scale[local] = 1.0
         self.pairs[local] = 0
 
     def take(self, local: np.ndarray) -> None:
         """Keep the rows at these indices alone, in the order given."""
         rows = self.index(local)
         self.work, self.gradient = self.work[rows], self.gradient[rows]
-        for name in ("products", "upper", "differences", "order", "pairs"):
+        for name in ("products", "inverse", "differences", "scale", "stored", "pairs"):
             setattr(self, name, getattr(self, name)[local])
 
-    def index(self, local: np.ndarray) -> Any:
-        """Return indices as the workspace takes them."""
-        return local if isinstance(self.work, np.ndarray) else torch.from_numpy(local).to(self.device)
+    def _rows(self, local: np.ndarray) -> np.ndarray | slice:
+        """Return ascending indices of rows as an index that makes views, not copies, when they are all."""
+        return slice(None) if len(local) == len(self.pairs) else local
+
+    def index(self, local: np.ndarray | slice) -> Any:
+        """Return an index of the host as the workspace takes it."""
+        if isinstance(local, slice) or isinstance(self.work, np.ndarray):
+            return local
+        return torch.from_numpy(local).to(self.device)
 
     def on_device(self, numbers: np.ndarray) -> Any:
         """Return numbers of the host in the workspace's precision, on its device."""
