@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -37,6 +37,7 @@ def empty(width: int, height: int) -> Rendering:
     )
 
 
+@runtime_checkable
 class Rasteriser(Protocol):
     """Draws triangle meshes."""
 
