@@ -9,62 +9,21 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fitkit.body import BodyModel
-from fitkit.camera import Camera
-from fitkit.parameters import Parameters
+from fitkit.problem import Problem
 from fitkit.scene import Scene
 
 TermType = TypeVar("TermType", bound="Term")
 
 
-def evidence() -> Any:
-    """Declare a dataclass field that holds observations, one row per problem: bound by `observe`, never configured."""
-    return field(default=None, repr=False, metadata={"evidence": True})
+def evidence(default: Any = None) -> Any:
+    """Declare a dataclass field that `observe` binds and no recipe sets; tensors in it have one row per problem."""
+    return field(default=default, repr=False, metadata={"evidence": True})
 
 
 def select_evidence(term: TermType, rows: Int[Tensor, " M"]) -> TermType:
     """Return the term with the observations of some of the problems."""
     held = {f.name: getattr(term, f.name) for f in fields(term) if f.metadata.get("evidence")}  # type: ignore[arg-type]
     return replace(term, **{name: value[rows] for name, value in held.items() if isinstance(value, Tensor)})  # type: ignore[type-var]
-
-
-@dataclass(frozen=True)
-class Observations:
-    """What is known about B problems before the fit: the 2D (and where given 3D) keypoints, all by name."""
-
-    names: tuple[str, ...]
-    """K landmark names of the body model."""
-    points: Float[Tensor, "B N K 2"]
-    """Pixels."""
-    confidence: Float[Tensor, "B N K"]
-    """0 to 1; 0 for unseen."""
-    world: Float[Tensor, "B N K 3"] | None = None
-    """A detector's guess in metres, camera axes, any origin; NaN where unknown."""
-
-    def select(self, rows: Int[Tensor, " M"]) -> Observations:
-        """Return the observations of some of the problems."""
-        world = None if self.world is None else self.world[rows]
-        return Observations(self.names, self.points[rows], self.confidence[rows], world)
-
-
-@dataclass(frozen=True)
-class Problem:
-    """B independent fits: whose bodies, seen by which cameras, with what evidence, from which start."""
-
-    model: BodyModel
-    """The body model."""
-    camera: Camera
-    """One camera per problem and body."""
-    observations: Observations
-    """What was seen."""
-    start: Parameters
-    """Where the solver begins: an initialiser's proposal."""
-
-    def select(self, rows: Int[Tensor, " M"]) -> Problem:
-        """Return some of the problems, in the order given (rows may repeat)."""
-        return Problem(
-            self.model, self.camera.select(rows), self.observations.select(rows), self.start.select(rows)
-        )
 
 
 class Term:

@@ -32,6 +32,8 @@ class Record:
     """Everything that the result depends on: model, recipe, detector, ..."""
     people: list[dict[str, Any]]
     """For each person: folder, status, reprojection error."""
+    outputs: list[str] = field(default_factory=list)
+    """What was asked to be saved: "npz", "glb", "overlay", ..."""
     files: list[str] = field(default_factory=list)
     """Files of this result, relative to the folder."""
     version: str = ""
@@ -94,15 +96,27 @@ def _recorded_source(folder: Path) -> str | None:
     return record.source if record else None
 
 
-def _candidates(photo: Path) -> list[str]:
-    """Return names for a photo's folder, the plainest first; the last one is the photo's alone."""
+def assign_names(photos: Sequence[Path]) -> list[str]:
+    """Return a file name without its ending for each photo, all different: its stem, or its whole name, or longer."""
+    taken: set[str] = set()
+    chosen = []
+    for photo in photos:
+        name = next(name for name in _candidates(photo, ".") if name.casefold() not in taken)
+        taken.add(name.casefold())
+        chosen.append(name)
+    return chosen
+
+
+def _candidates(photo: Path, dot: str = "_") -> list[str]:
+    """Return names for a photo's results, the plainest first; the last one is the photo's alone."""
     # A file called "...jpg" has the stem "..": no name may lead out of the output folder, or be hidden in it.
     stem = photo.stem[:120].strip(" .") or "photo"
     path = str(photo.resolve())
     ending = photo.suffix.lstrip(".").lower()
     parent = photo.resolve().parent.name[:80].strip(" .")
     by_path = hashlib.sha256(path.encode(errors="surrogateescape")).hexdigest()[:12]
-    return [stem, f"{stem}_{ending}", f"{parent}_{stem}", f"{parent}_{stem}_{ending}", f"{stem}_{by_path}"]
+    named = f"{stem}{dot}{ending}"
+    return [stem, named, f"{parent}_{stem}", f"{parent}_{named}", f"{stem}_{by_path}"]
 
 
 def _is_free(folder: Path, source: str, owners: dict[str, str]) -> bool:

@@ -78,3 +78,18 @@ def pseudo_huber(squared: Float[Tensor, "..."], scale: float | Tensor) -> Float[
     root = (1 + squared / (scale * scale)).sqrt()
     # squared / (1 + root) is s^2 (root - 1) without the difference of nearly equal numbers.
     return 2 * (squared / (1 + root))
+
+
+def geman_mcclure_scaling(squared: Float[Tensor, "..."], scale: float | Tensor) -> Float[Tensor, "..."]:
+    """Return the factor by which a residual is multiplied so that its square is its Geman-McClure loss.
+
+    s / sqrt(s^2 + r^2): smooth at zero, unlike the root of the loss over the squared residual.
+
+    Args:
+        squared: squared norm of each residual, any shape, not negative.
+        scale: s > 0, in the residual's unit; a tensor broadcasts.
+
+    Returns:
+        Factors in (0, 1].
+    """
+    return torch.rsqrt(1 + squared / (scale * scale))

@@ -1,0 +1,175 @@
+"""Minimising the energy of a batch of problems, stage by stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fitkit.energy import Energy, WeightedTerm
+from fitkit.parameters import Parameters
+from fitkit.problem import Initialiser, Problem
+from fitkit.scene import Scene
+from fitkit.solvers.base import Solution, Solver, Status
+
+FitProgress = Callable[[int, int, int], None]
+"""Called as (stage, number of stages, iteration)."""
+
+_SCALES = {"global_orient": 0.3, "body_pose": 0.3, "left_hand_pose": 0.3, "right_hand_pose": 0.3, "jaw_pose": 0.2}
+"""Size of a usual step of each leaf, by which the solver's variables are of one magnitude; 1 for all others."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One minimisation: what is free, what counts, who solves, and how many hypotheses go on."""
+
+    name: str
+    """For progress and error messages."""
+    free: tuple[str, ...]
+    """Leaves that the solver may change; "focal_length" among them refines the camera."""
+    terms: tuple[WeightedTerm, ...]
+    """The energy; evidence is bound when the stage begins."""
+    solver: Solver
+    """The solver with its budget."""
+    keep: int = 0
+    """How many hypotheses of each problem go on to the next stage, those of least energy; 0 for all."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The solution of B problems."""
+
+    problem: Problem
+    """The problems, their `start` replaced by the solution."""
+    energies: dict[str, Float[Tensor, " B"]]
+    """Weighted energy of each term of the last stage."""
+    status: Int[Tensor, " B"]
+    """A solver's `Status` per problem, the last stage's; NON_FINITE if any stage ended so."""
+    iterations: Int[Tensor, " B"]
+    """Solver iterations over all stages, of the hypothesis that was kept."""
+    hypothesis: Int[Tensor, " B"]
+    """Which hypothesis of the proposal was kept."""
+
+    @property
+    def parameters(self) -> Parameters:
+        """The solution, leaves (B, N, size)."""
+        return self.problem.start
+
+
+@dataclass(frozen=True)
+class _StageObjective:
+    """The energy of a stage as a function of its free leaves, in units of a usual step."""
+
+    problem: Problem
+    free: tuple[str, ...]
+    scale: Float[Tensor, "B D"]
+    energy: Energy
+
+    def __call__(self, x: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
+        return self.energy(self.scene(x))
+
+    def scene(self, x: Float[Tensor, "B D"]) -> Scene:
+        parameters = self.problem.start.unpack(self.free, x * self.scale)
+        return Scene(self.problem.model, parameters, self.problem.camera)
+
+    def select(self, rows: Int[Tensor, " M"]) -> _StageObjective:
+        return replace(
+            self, problem=self.problem.select(rows), scale=self.scale[rows], energy=self.energy.select(rows)
+        )
+
+
+def fit(
+    problem: Problem, initialiser: Initialiser, stages: Sequence[Stage], progress: FitProgress | None = None
+) -> Fit:
+    """Return the fit of B problems, started by an initialiser and minimised stage by stage.
+
+    The hypotheses of the proposal are rows of one batch; a stage's `keep` drops the worse ones, and after the last
+    stage the best of each problem is returned. The problem's own `start` is not used.
+    """
+    proposal = initialiser(problem)
+    problems, kept = problem.observations.points.shape[0], proposal.hypotheses
+    rows = torch.arange(problems, device=problem.observations.points.device).repeat_interleave(kept)
+    state = _State(
+        replace(problem.select(rows), start=proposal.parameters),
+        torch.zeros_like(rows),
+        torch.full_like(rows, Status.CONVERGED),
+        torch.arange(kept, device=rows.device).repeat(problems),
+    )
+    energy = Energy(())
+    for number, stage in enumerate(stages):
+        energy, solution, state = _run(stage, state, _reporter(progress, number, len(stages)))
+        last = number == len(stages) - 1
+        keep = 1 if last else min(stage.keep or kept, kept)
+        if keep < kept:
+            chosen = _best(solution.energy, kept, keep)
+            state, energy, kept = state.select(chosen), energy.select(chosen), keep
+    scene = Scene(state.problem.model, state.problem.start, state.problem.camera)
+    with torch.no_grad():
+        energies = energy.parts(scene)
+    return Fit(state.problem, energies, state.status, state.iterations, state.hypothesis)
+
+
+@dataclass(frozen=True)
+class _State:
+    """All hypotheses between two stages."""
+
+    problem: Problem
+    iterations: Int[Tensor, " R"]
+    status: Int[Tensor, " R"]
+    hypothesis: Int[Tensor, " R"]
+
+    def select(self, rows: Int[Tensor, " M"]) -> _State:
+        return _State(self.problem.select(rows), self.iterations[rows], self.status[rows], self.hypothesis[rows])
+
+
+def _run(
+    stage: Stage, state: _State, progress: Callable[[int, int], None] | None
+) -> tuple[Energy, Solution, _State]:
+    """Return the stage's bound energy, its solution, and the state after it."""
+    problem = state.problem
+    free = tuple(name for name in stage.free if name in problem.start or name == "focal_length")
+    if "focal_length" in free and "focal_length" not in problem.start:
+        problem = replace(problem, start=problem.start.replace({"focal_length": problem.camera.focal_length}))
+    with torch.no_grad():
+        terms = tuple(replace(entry, term=entry.term.observe(problem)) for entry in stage.terms if entry.weight)
+        energy = Energy(terms)
+        scale = _scale(problem, free)
+        objective = _StageObjective(problem, free, scale, energy)
+        start = problem.start.pack(free) / scale
+    solution = stage.solver.minimise(objective, start, progress)
+    parameters = problem.start.unpack(free, solution.x * scale)
+    bad = (solution.status == Status.NON_FINITE) | (state.status == Status.NON_FINITE)
+    after = replace(
+        state,
+        problem=replace(problem, start=parameters),
+        iterations=state.iterations + solution.iterations,
+        status=torch.where(bad, Status.NON_FINITE, solution.status),
+    )
+    return energy, solution, after
+
+
+def _scale(problem: Problem, free: tuple[str, ...]) -> Float[Tensor, "B D"]:
+    """Return the size of a usual step of each free value: translation by the depth, focal length by itself."""
+    sizes = {name: torch.full_like(problem.start[name], _SCALES.get(name, 1.0)) for name in free}
+    if "transl" in sizes:
+        depth = problem.start["transl"][..., 2:].abs().clamp_min(0.1)
+        sizes["transl"] = torch.cat([torch.full_like(depth, 0.1).expand(-1, -1, 2), 0.1 * depth], dim=-1)
+    if "focal_length" in sizes:
+        sizes["focal_length"] = 0.1 * problem.camera.focal_length
+    return Parameters(sizes).pack(free)
+
+
+def _best(energy: Float[Tensor, " R"], kept: int, keep: int) -> Int[Tensor, " M"]:
+    """Return the rows of the `keep` hypotheses of least energy of each problem, best first."""
+    per_problem = energy.nan_to_num(nan=torch.inf).unflatten(0, (-1, kept))
+    chosen = per_problem.argsort(dim=1, stable=True)[:, :keep]
+    return (chosen + kept * torch.arange(len(chosen), device=energy.device)[:, None]).flatten()
+
+
+def _reporter(progress: FitProgress | None, stage: int, stages: int) -> Callable[[int, int], None] | None:
+    if progress is None:
+        return None
+    return lambda iteration, _active: progress(stage, stages, iteration)

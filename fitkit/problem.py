@@ -1,0 +1,88 @@
+"""What is to be fitted: observations, problems, and the proposals that they start from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Protocol
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fitkit.body import BodyModel
+from fitkit.camera import Camera
+from fitkit.parameters import Parameters
+from fitkit.priors.base import PosePrior
+
+
+@dataclass(frozen=True)
+class Observations:
+    """What is known about B problems before the fit: the 2D (and where given 3D) keypoints, all by name."""
+
+    names: tuple[str, ...]
+    """K keypoint names of a convention."""
+    landmarks: tuple[str, ...]
+    """For each keypoint, the body model's landmark that it shows."""
+    points: Float[Tensor, "B N K 2"]
+    """Pixels."""
+    confidence: Float[Tensor, "B N K"]
+    """0 to 1; 0 for unseen."""
+    world: Float[Tensor, "B N K 3"] | None = None
+    """A detector's guess in metres, camera axes, any origin; NaN where unknown."""
+
+    def select(self, rows: Int[Tensor, " M"]) -> Observations:
+        """Return the observations of some of the problems."""
+        world = None if self.world is None else self.world[rows]
+        return replace(self, points=self.points[rows], confidence=self.confidence[rows], world=world)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """Index of each keypoint, by its own name and by its landmark's."""
+        numbered = range(len(self.names))
+        return dict(zip(self.landmarks, numbered, strict=True)) | dict(zip(self.names, numbered, strict=True))
+
+
+@dataclass(frozen=True)
+class Problem:
+    """B independent fits: whose bodies, seen by which cameras, with what evidence, from which start."""
+
+    model: BodyModel
+    """The body model."""
+    camera: Camera
+    """One camera per problem and body."""
+    observations: Observations
+    """What was seen."""
+    start: Parameters
+    """Where the solver begins: an initialiser's proposal, or the end of the stage before."""
+    pixels_per_metre: Float[Tensor, "B N"]
+    """Apparent size of each person, by which image distances become metres at the person's depth."""
+    priors: Mapping[str, PosePrior] = field(default_factory=dict)
+    """Pose priors by name, for the terms that ask for one."""
+
+    def select(self, rows: Int[Tensor, " M"]) -> Problem:
+        """Return some of the problems, in the order given (rows may repeat)."""
+        return replace(
+            self,
+            camera=self.camera.select(rows),
+            observations=self.observations.select(rows),
+            start=self.start.select(rows),
+            pixels_per_metre=self.pixels_per_metre[rows],
+        )
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """Where to begin: one or more hypotheses for each problem."""
+
+    parameters: Parameters
+    """Leaves (B * C, N, size): the C hypotheses of a problem follow each other."""
+    hypotheses: int = 1
+    """C."""
+
+
+class Initialiser(Protocol):
+    """Proposes parameters for problems; what it returns may depend on all that the problem holds but its start."""
+
+    def __call__(self, problem: Problem) -> Proposal:
+        """Return the proposal for B problems."""
+        ...

@@ -1,0 +1,21 @@
+"""Terms of the energy, one evidence or regulariser per file."""
+
+from __future__ import annotations
+
+from fitkit.registry import Registry
+
+TERMS = Registry(
+    "term",
+    {
+        "reprojection": "fitkit.terms.reprojection:Reprojection",
+        "bone_directions": "fitkit.terms.bone_directions:BoneDirections",
+        "pose_prior": "fitkit.terms.pose_prior:PosePriorTerm",
+        "leaf_prior": "fitkit.terms.leaf_prior:LeafPrior",
+        "hand_prior": "fitkit.terms.hand_prior:HandPrior",
+        "bounds": "fitkit.terms.bounds:Bounds",
+        "bending": "fitkit.terms.bending:Bending",
+        "depth_anchor": "fitkit.terms.depth_anchor:DepthAnchor",
+        "focal_prior": "fitkit.terms.focal_prior:FocalPrior",
+    },
+)
+"""Names that recipes use for the terms."""

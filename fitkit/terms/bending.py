@@ -1,0 +1,28 @@
+"""Elbows and knees that do not bend backwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fitkit.energy import ResidualTerm
+from fitkit.scene import Scene
+
+# Entries of body_pose (the full pose vector's 55, 58, 12, 15 less the root's three) that grow in the direction of
+# hyperextension with these signs: left elbow, right elbow, left knee, right knee.
+_ENTRIES = (52, 55, 9, 12)
+_SIGNS = (1.0, -1.0, -1.0, -1.0)
+
+
+@dataclass(frozen=True)
+class Bending(ResidualTerm):
+    """The published exponential penalty: sum of exp(s theta)^2 over elbows and knees (SMPLify, section 3.2)."""
+
+    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+        """Return exp(s theta) of the four joints."""
+        pose = scene.parameters["body_pose"]
+        # exp(5) is already far beyond any sensible bend; unclamped, one wild step would overflow.
+        return torch.exp((pose[..., _ENTRIES] * pose.new_tensor(_SIGNS)).clamp_max(5.0)).flatten(1)

@@ -1,0 +1,38 @@
+"""A focal length near the one that the camera came with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fitkit.energy import ResidualTerm, evidence
+from fitkit.problem import Problem
+from fitkit.scene import Scene
+
+
+@dataclass(frozen=True)
+class FocalPrior(ResidualTerm):
+    """Squared log ratio of the focal length to the camera's own, with a steep wall beyond `limit`."""
+
+    deviation: float = 0.2
+    """Log ratio that counts as one standard deviation."""
+    limit: float = 2.0
+    """Factor up and down beyond which the focal length is held back."""
+    focal: Float[Tensor, "B N 1"] | None = evidence()
+    """The camera's own focal length, pixels."""
+
+    def observe(self, problem: Problem) -> FocalPrior:
+        """Return the term around the focal length of the problem's camera."""
+        return replace(self, focal=problem.camera.focal_length)
+
+    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+        """Return the standardised log ratio and its excess over the limit; zero where the focal length is fixed."""
+        if "focal_length" not in scene.parameters:
+            return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
+        assert self.focal is not None
+        ratio = torch.log(scene.parameters["focal_length"].clamp_min(1e-3) / self.focal).flatten(1)
+        excess = (ratio.abs() - torch.log(ratio.new_tensor(self.limit))).clamp_min(0)
+        return torch.cat([ratio / self.deviation, excess / (0.1 * self.deviation)], dim=1)

@@ -1,0 +1,32 @@
+"""How plausible the hands' poses are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from fitkit.energy import ResidualTerm
+from fitkit.scene import Scene
+
+_LEAVES = ("left_hand_pose", "right_hand_pose")
+
+
+@dataclass(frozen=True)
+class HandPrior(ResidualTerm):
+    """Squared hand coefficients about the mean hand, in the deviations that the model's file gives them."""
+
+    standardised: bool = True
+    """Divide each coefficient by its deviation; off, the published |m|^2."""
+
+    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+        """Return the coefficients of both hands; nothing where the model has no hands."""
+        hands = getattr(scene.model, "hands", None)
+        if hands is None or not all(leaf in scene.parameters for leaf in _LEAVES):
+            return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
+        values = [scene.parameters[leaf] for leaf in _LEAVES]
+        if self.standardised:
+            values = [value / hand.deviation for value, hand in zip(values, hands, strict=True)]
+        return torch.cat(values, dim=-1).flatten(1)

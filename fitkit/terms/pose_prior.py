@@ -1,0 +1,42 @@
+"""How plausible the body's pose is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from jaxtyping import Float
+from torch import Tensor
+
+from fitkit.energy import ResidualTerm, evidence
+from fitkit.errors import UsageError
+from fitkit.priors.base import PosePrior
+from fitkit.problem import Problem
+from fitkit.registry import did_you_mean
+from fitkit.scene import Scene
+
+SHARED_JOINTS = 63
+"""Values of `body_pose` that all models of the family have in common (SMPL adds two hand joints)."""
+
+
+@dataclass(frozen=True)
+class PosePriorTerm(ResidualTerm):
+    """Squared deviations of a pose prior: twice its negative log density, up to a constant."""
+
+    prior: str = "relaxed"
+    """Name of the prior."""
+    loaded: PosePrior | None = evidence()
+    """The prior itself."""
+
+    def observe(self, problem: Problem) -> PosePriorTerm:
+        """Return the term with its prior."""
+        if self.prior not in problem.priors:
+            hint = did_you_mean(self.prior, problem.priors)
+            raise UsageError(f"No pose prior {self.prior!r}.{hint} Known: {', '.join(problem.priors) or 'none'}.")
+        return replace(self, loaded=problem.priors[self.prior])
+
+    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+        """Return the prior's residuals of all bodies."""
+        assert self.loaded is not None
+        pose = scene.parameters["body_pose"]
+        shared = self.loaded.residual(pose[..., :SHARED_JOINTS].flatten(0, 1))
+        return shared.unflatten(0, pose.shape[:2]).flatten(1)
