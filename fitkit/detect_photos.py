@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from fitkit.files import atomic_write, make_folder
+from fitkit.files import make_folder
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.detectors import DETECTORS
 from fitkit.keypoints.formats import file_name, write_keypoints
@@ -50,7 +51,7 @@ def detect_photos(photos: Sequence[Path], out: Path, options: DetectOptions, ter
     with ProgressBar("Detecting", len(photos), terminal.quiet) as bar:
         for photo, name in zip(photos, assign_names(photos), strict=True):
             run = _PhotoDetection(photo, out, name, options)
-            people = attempt(photo, lambda run=run: run(detector, terminal), tally, terminal)  # type: ignore[misc]
+            people = attempt(photo, partial(run, detector, terminal), tally, terminal)
             if people is not None:
                 tally.done += people > 0
                 tally.empty += people == 0
@@ -83,11 +84,10 @@ class _PhotoDetection:
         return len(keypoints)
 
     def _draw(self, image: Image, keypoints: Keypoints) -> None:
-        from fitkit.viewers.pictures import write_picture
+        from fitkit.pictures import write_picture
         from fitkit.viewers.skeleton import draw_keypoints
 
-        with atomic_write(self.out / f"{self.name}_keypoints.jpg") as temporary:
-            write_picture(temporary, draw_keypoints(image.pixels, keypoints))
+        write_picture(self.out / f"{self.name}_keypoints.jpg", draw_keypoints(image.pixels, keypoints))
 
 
 def _describe(keypoints: Keypoints, person: int) -> str:

@@ -1,0 +1,309 @@
+"""Fitting many photos: in groups that fit into memory, going on where it was stopped, whatever one photo does."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fitkit.errors import InputError
+from fitkit.files import make_folder
+from fitkit.keypoints.containers import Keypoints
+from fitkit.keypoints.images import Image, read_image
+from fitkit.output_folders import Record, assign_folders, digest, read_record, replacing
+from fitkit.photo_run import FATAL, Tally, Terminal, attempt
+from fitkit.progress import ProgressBar
+from fitkit.version import __version__
+
+if TYPE_CHECKING:
+    from fitkit.api import FitResult
+
+GROUP_PIXELS = 100_000_000
+"""Pixels of photos kept in memory until their people are fitted together."""
+
+
+@dataclass(frozen=True)
+class FitOptions:
+    """Everything that a result depends on."""
+
+    model: str = "anny"
+    """Body model."""
+    gender: str = "neutral"
+    """neutral, female or male."""
+    recipe: str = "default"
+    """A recipe's name or file."""
+    detector: str = "mediapipe"
+    """Detector, where no keypoints are given."""
+    keypoints: Path | None = None
+    """Keypoint file, or a folder of them."""
+    model_dir: Path | None = None
+    """Folder of the user's body models."""
+    device: str = "auto"
+    """Where to compute."""
+    batch_size: int = 32
+    """People fitted at once."""
+    focal: float | None = None
+    """Focal length in pixels, of all photos."""
+    fov: float | None = None
+    """Vertical field of view in degrees, of all photos."""
+
+    def settings(self) -> dict[str, Any]:
+        """Return what a record keeps, so that a later run knows whether it would give the same result."""
+        recipe = f"{self.recipe} ({digest(Path(self.recipe))[:12]})" if Path(self.recipe).is_file() else self.recipe
+        source = "keypoint files" if self.keypoints else self.detector
+        return {
+            "model": self.model,
+            "gender": self.gender,
+            "recipe": recipe,
+            "detector": source,
+            "focal": self.focal,
+            "fov": self.fov,
+        }
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What is saved of each photo."""
+
+    formats: tuple[str, ...] = ("npz", "glb")
+    """Of each person: npz (parameters), glb, obj, ply (meshes)."""
+    overlay: bool = True
+    """A picture of the bodies over the photo."""
+    draw_keypoints: bool = False
+    """Draw the keypoints in that picture."""
+    side_view: bool = False
+    """Add the bodies from the side to that picture."""
+    overwrite: bool = False
+    """Make anew what is there already."""
+
+    def names(self) -> set[str]:
+        """Return what a record keeps."""
+        picture = {"overlay", "keypoints" * self.draw_keypoints, "side view" * self.side_view} - {""}
+        return set(self.formats) | (picture if self.overlay else set())
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A photo that is to be fitted."""
+
+    photo: Path
+    folder: Path
+    evidence: str
+    outputs: tuple[str, ...]
+    given: Keypoints | None
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """A photo whose people are known."""
+
+    job: _Job
+    image: Image
+    keypoints: Keypoints
+
+
+class PhotoFits:
+    """A run over photos: detect, fit in groups, save."""
+
+    def __init__(self, options: FitOptions, outputs: Outputs, terminal: Terminal) -> None:
+        """Prepare a run; nothing is read before `run`."""
+        self.options = options
+        self.outputs = outputs
+        self.terminal = terminal
+        self.tally = Tally(0)
+        self._settings = options.settings()
+
+    def run(self, photos: Sequence[Path], out: Path) -> Tally:
+        """Fit the people of all photos, save each group's results as soon as they are there, and return how it went.
+
+        Args:
+            photos: picture files, each once.
+            out: the folder in which each photo gets a folder; made where it does not exist.
+
+        Raises:
+            UsageError: an unknown model, recipe or detector.
+            ModelNotFoundError: a model's file or a network is not installed.
+            OutputError: the results cannot be written.
+        """
+        self.tally = Tally(len(photos))
+        make_folder(out)
+        jobs = self._jobs(photos, assign_folders(photos, out))
+        with ProgressBar("Fitting", len(photos), self.terminal.quiet) as bar:
+            for group in self._groups(jobs, bar):
+                self._finish(group)
+        return self.tally
+
+    @cached_property
+    def _detector(self) -> Any:
+        from fitkit.keypoints.detectors import DETECTORS
+
+        return DETECTORS.get(self.options.detector)()
+
+    def _jobs(self, photos: Sequence[Path], folders: Sequence[Path]) -> Iterator[_Job | None]:
+        """Yield what is to be done for each photo; None where nothing is."""
+        given = self._given(photos)
+        for photo, folder in zip(photos, folders, strict=True):
+            yield attempt(photo, partial(self._job, photo, folder, given), self.tally, self.terminal)
+
+    def _given(self, photos: Sequence[Path]) -> Any:
+        """Return the keypoint files in which photos are looked up, or None."""
+        if self.options.keypoints is None:
+            return None
+        from fitkit.keypoints.formats import KeypointFolder
+
+        folder = KeypointFolder(self.options.keypoints)
+        if not folder.path.is_dir():
+            folder.find_all(photos)
+        return folder
+
+    def _job(self, photo: Path, folder: Path, given: Any) -> _Job | None:
+        evidence = digest(photo)
+        keypoints = None
+        if given is not None:
+            keypoints = given.find(photo)
+            if keypoints is None:
+                raise InputError(f"{photo}: {self.options.keypoints} holds no keypoints of this photo.")
+            evidence = hashlib.sha256(
+                evidence.encode() + keypoints.points.tobytes() + keypoints.confidence.tobytes()
+            ).hexdigest()
+        wanted = self.outputs.names()
+        record = None if self.outputs.overwrite else read_record(folder)
+        if record is not None and self._stands(photo, folder, record, evidence, wanted):
+            return None
+        wanted |= set(record.outputs) if record else set()
+        return _Job(photo, folder, evidence, tuple(sorted(wanted)), keypoints)
+
+    def _stands(self, photo: Path, folder: Path, record: Record, evidence: str, wanted: set[str]) -> bool:
+        """Return whether the results that are there are to stay, and say why."""
+        if record.evidence != evidence:
+            self.terminal.line(f"{photo}: it has changed since it was fitted; fitting it anew")
+            return False
+        if record.settings != self._settings:
+            differing = [
+                f"{name} {record.settings.get(name)} instead of {value}"
+                for name, value in self._settings.items()
+                if record.settings.get(name) != value
+            ]
+            self.tally.differing += 1
+            self.terminal.problem(
+                f"{photo}: kept the results in {folder}, which were made with {', '.join(differing)}; "
+                "--overwrite replaces them."
+            )
+            return True
+        complete = all((folder / name).is_file() for name in record.files)
+        if not complete or not wanted <= set(record.outputs):
+            return False
+        self.tally.kept += 1
+        return True
+
+    def _groups(self, jobs: Iterable[_Job | None], bar: ProgressBar) -> Iterator[list[_Seen]]:
+        """Yield photos with people, as many at a time as are fitted at once."""
+        group: list[_Seen] = []
+        for job in jobs:
+            seen = attempt(job.photo, partial(self._see, job), self.tally, self.terminal) if job else None
+            bar.advance()
+            if seen is None:
+                continue
+            group.append(seen)
+            people = sum(len(entry.keypoints) for entry in group)
+            pixels = sum(entry.image.pixels.size // 3 for entry in group)
+            if people >= self.options.batch_size or pixels >= GROUP_PIXELS:
+                yield group
+                group = []
+        if group:
+            yield group
+
+    def _see(self, job: _Job) -> _Seen | None:
+        """Return a photo with its people, or None when there are none."""
+        image = read_image(job.photo)
+        found = job.given or self._detector.detect(image.pixels)
+        if found.image_size is not None and tuple(found.image_size) != image.size:
+            raise InputError(
+                f"{job.photo} has {image.size[0]} x {image.size[1]} pixels, but its keypoints were made for "
+                f"{found.image_size[0]} x {found.image_size[1]}; detect them on this very photo."
+            )
+        if not len(found):
+            self.tally.empty += 1
+            self.terminal.line(f"{job.photo}: nobody was found")
+            return None
+        return _Seen(job, image, replace(found, image_size=image.size, source=str(job.photo)))
+
+    def _finish(self, group: list[_Seen]) -> None:
+        """Fit the people of some photos together and save them; photos among which one breaks the fit, one by one."""
+        fitted: list[list[FitResult]] | None
+        if len(group) == 1:
+            fitted = attempt(group[0].job.photo, partial(self._fit, group), self.tally, self.terminal)
+        else:
+            try:
+                fitted = self._fit(group)
+            except FATAL:
+                raise
+            except Exception:
+                for seen in group:
+                    self._finish([seen])
+                return
+        for seen, results in zip(group, fitted or [], strict=False):
+            attempt(seen.job.photo, partial(self._save, seen, results), self.tally, self.terminal)
+
+    def _fit(self, group: list[_Seen]) -> list[list[FitResult]]:
+        """Return the results of each photo's people."""
+        from fitkit import api
+
+        options = self.options
+        results = api.fit(
+            [seen.keypoints for seen in group],
+            model=options.model,
+            gender=options.gender,
+            recipe=options.recipe,
+            device=options.device,
+            batch_size=options.batch_size,
+            focal=options.focal,
+            fov=options.fov,
+            model_dir=options.model_dir,
+        )
+        ends = np.cumsum([len(seen.keypoints) for seen in group])
+        assert ends[-1] == len(results), "one result per person"
+        return [results[end - len(seen.keypoints) : end] for seen, end in zip(group, ends, strict=True)]
+
+    def _save(self, seen: _Seen, results: list[FitResult]) -> None:
+        job = seen.job
+        people = [
+            {
+                "folder": f"person_{index:02d}",
+                "status": result.status,
+                "reprojection_px": round(float(result.reprojection_px), 3),
+                "reprojection_relative": round(float(result.reprojection_relative), 5),
+            }
+            for index, result in enumerate(results)
+        ]
+        source = str(job.photo.resolve())
+        record = Record(source, job.evidence, self._settings, people, list(job.outputs), version=__version__)
+        with replacing(job.folder, record) as staging:
+            formats = tuple(name for name in job.outputs if name in ("npz", "glb", "obj", "ply"))
+            for person, result in zip(people, results, strict=True):
+                result.save(staging / str(person["folder"]), formats)
+            if "overlay" in job.outputs:
+                self._draw(staging, seen, results)
+        self.tally.done += 1
+        self.tally.people += len(results)
+        for index, person in enumerate(people):
+            error = f"{person['reprojection_px']:.1f} px ({person['reprojection_relative']:.1%})"
+            place = job.folder / str(person["folder"])
+            self.terminal.line(f"{job.photo}  person {index}  {person['status']}  {error}  {place}")
+
+    def _draw(self, folder: Path, seen: _Seen, results: list[FitResult]) -> None:
+        from fitkit.pictures import write_picture
+        from fitkit.viewers.overlay import DrawnBody
+        from fitkit.viewers.side_view import picture
+
+        people = [
+            DrawnBody(result.vertices, result.faces, result.camera.intrinsics, seen.keypoints.select([index]))
+            for index, result in enumerate(results)
+        ]
+        drawn = picture(seen.image.pixels, people, "side view" in seen.job.outputs, "keypoints" in seen.job.outputs)
+        write_picture(folder / "overlay.jpg", drawn)
