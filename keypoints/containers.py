@@ -31,6 +31,8 @@ class Keypoints:
     """(P, H, W) bool: pixels that belong to each person."""
     genders: tuple[str | None, ...] = ()
     """One of "neutral", "female", "male" or None for each person; empty when the source does not say."""
+    focal_length: float | None = None
+    """Focal length in pixels as the picture records it (EXIF); None when it does not."""
     source: str | None = None
     """Name of the picture or keypoint file."""
     metadata: dict[str, object] = field(default_factory=dict)

@@ -1,0 +1,208 @@
+"""From detected keypoints to a batch of problems, and from its fit to one result per person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from fitkit.camera import Camera, pinhole
+from fitkit.fit import Fit, FitProgress, fit
+from fitkit.keypoints.containers import Keypoints
+from fitkit.keypoints.conventions import correspondence, part_of
+from fitkit.keypoints.face_mesh import FACE_FROM_MESH, FACE_MESH_468
+from fitkit.models.smpl_family import SMPLFamilyModel
+from fitkit.parameters import Parameters, zeros
+from fitkit.priors import PRIORS
+from fitkit.problem import Observations, Problem
+from fitkit.recipe import Recipe
+from fitkit.results import FitResult, PinholeCamera
+from fitkit.size import pixels_per_metre
+from fitkit.solvers.base import Status
+
+CONFIDENT = 0.3
+"""Confidence from which a keypoint counts as seen in reports."""
+_SPARSE_MESH = frozenset(FACE_FROM_MESH.values())
+"""The face mesh's points that stand for the 68: all that a fit needs of the 468, which say little more."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """One person to fit."""
+
+    keypoints: Keypoints
+    """The keypoints of the picture."""
+    index: int
+    """Which of its people."""
+    focal: float
+    """Focal length of the picture in pixels."""
+    focal_source: str
+    """Where the focal length comes from."""
+
+
+def fit_people(
+    people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, progress: FitProgress | None = None
+) -> list[FitResult]:
+    """Return the fits of people, all in one batch on the model's device and in its type."""
+    if not people:
+        return []
+    problem = make_problem(people, model, recipe)
+    solved = fit(problem, recipe.initialiser, recipe.stages, progress)
+    return make_results(people, model, recipe, solved)
+
+
+def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe) -> Problem:
+    """Return a batch of problems, one row per person."""
+    observations = observe(people, model)
+
+    def tensor(values: Sequence[object]) -> Tensor:
+        return torch.tensor(values, dtype=model.dtype, device=model.device)
+
+    camera = pinhole(tensor([p.focal for p in people]), tensor([p.keypoints.image_size for p in people]))
+    return Problem(
+        model=model,
+        camera=camera,
+        observations=observations,
+        start=zeros(model.layout, len(people), 1, observations.points),
+        pixels_per_metre=pixels_per_metre(model, observations),
+        priors={name: PRIORS.get(name)() for name in recipe.priors},
+    )
+
+
+def observe(people: Sequence[Person], model: SMPLFamilyModel) -> Observations:
+    """Return the keypoints of people as tensors: all names that any of them has and the model can place."""
+    names = tuple(dict.fromkeys(name for person in people for name in person.keypoints.names if _wanted(name)))
+    found = correspondence(names, model.landmark_names)
+    names = tuple(name for name, ok in zip(names, found.mask, strict=True) if ok)
+    landmarks = tuple(model.landmark_names[i] for i in found.indices[found.mask])
+    points = np.zeros((len(people), len(names), 2))
+    confidence = np.zeros((len(people), len(names)))
+    world = np.full((len(people), len(names), 3), np.nan)
+    for row, person in enumerate(people):
+        place = {name: k for k, name in enumerate(person.keypoints.names)}
+        columns = [k for k, name in enumerate(names) if name in place]
+        theirs = [place[names[k]] for k in columns]
+        points[row, columns] = person.keypoints.points[person.index, theirs]
+        confidence[row, columns] = person.keypoints.confidence[person.index, theirs]
+        if person.keypoints.world is not None:
+            world[row, columns] = person.keypoints.world[person.index, theirs]
+
+    def tensor(values: np.ndarray) -> Tensor:
+        return torch.as_tensor(values[:, None], dtype=model.dtype, device=model.device)
+
+    guess = tensor(world) if np.isfinite(world).any() else None
+    return Observations(names, landmarks, tensor(points), tensor(confidence), guess)
+
+
+def _wanted(name: str) -> bool:
+    return name not in _MESH_NAMES or name in _SPARSE_MESH
+
+
+_MESH_NAMES = frozenset(FACE_MESH_468)
+
+
+def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, solved: Fit) -> list[FitResult]:
+    """Return one result per person of a solved batch."""
+    with torch.no_grad():
+        parameters, observed = solved.parameters, solved.problem.observations
+        camera = _camera(solved)
+        body = model(parameters)
+        distance = (camera.project(body.landmarks(observed.landmarks)) - observed.points).norm(dim=-1)[:, 0]
+        decoded = _decoded(model, parameters)
+        height = _heights(model, parameters) * solved.problem.pixels_per_metre[:, 0]
+        arrays = {
+            "vertices": _numpy(body.vertices[:, 0], np.float32),
+            "joints": _numpy(body.joints[:, 0], np.float32),
+            "intrinsics": _numpy(camera.intrinsics[:, 0]),
+        }
+    faces = _numpy(model.faces, np.int32)
+    distances, confidence = _numpy(distance), _numpy(observed.confidence[:, 0])
+    points, heights = _numpy(observed.points[:, 0]), _numpy(height)
+    refined = "focal_length" in parameters
+    results = []
+    for row, person in enumerate(people):
+        size = person.keypoints.image_size
+        assert size is not None
+        results.append(
+            FitResult(
+                params={name: value[row] for name, value in decoded.items()},
+                vertices=arrays["vertices"][row],
+                faces=faces,
+                joints=arrays["joints"][row],
+                joint_names=model.joint_names,
+                camera=PinholeCamera(
+                    arrays["intrinsics"][row], size, "refined" if refined else person.focal_source
+                ),
+                status=Status(int(solved.status[row])).name.lower(),
+                energies={name: float(value[row]) for name, value in solved.energies.items()},
+                reprojection=_errors(observed.names, distances[row], confidence[row]),
+                height_px=float(heights[row]),
+                seen=_seen(observed.names, confidence[row]),
+                names=observed.names,
+                points=points[row],
+                confidence=confidence[row],
+                model=model.name,
+                gender=model.gender,
+                model_hash=model.file_hash,
+                recipe=recipe.name,
+                settings=dict(recipe.resolved),
+                iterations=int(solved.iterations[row]),
+                image=person.keypoints.source,
+                person=person.index,
+            )
+        )
+    return results
+
+
+def _camera(solved: Fit) -> Camera:
+    if "focal_length" in solved.parameters:
+        return solved.problem.camera.with_focal_length(solved.parameters["focal_length"])
+    return solved.problem.camera
+
+
+def _numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:
+    return tensor.detach().cpu().numpy().astype(dtype)
+
+
+def _decoded(model: SMPLFamilyModel, parameters: Parameters) -> dict[str, np.ndarray]:
+    """Return every parameter of the bodies (B, size), poses as axis-angle, bounded ones within their bounds."""
+    poses = model.axis_angles(parameters)
+    others = {leaf.name: parameters[leaf.name] for leaf in model.layout if leaf.name not in poses}
+    return {name: _numpy(value[:, 0]) for name, value in (poses | others).items()}
+
+
+def _heights(model: SMPLFamilyModel, parameters: Parameters) -> Tensor:
+    """Return the standing heights (B,) of the bodies' own shapes, metres."""
+    shape = Parameters({"betas": parameters["betas"], "transl": torch.zeros_like(parameters["transl"])})
+    upright = model(shape).vertices[:, 0, :, 1]
+    return upright.amax(-1) - upright.amin(-1)
+
+
+def _errors(names: Sequence[str], distance: np.ndarray, confidence: np.ndarray) -> dict[str, float]:
+    """Return the median distance in pixels of the confident keypoints of each part that has any."""
+    parts = np.array([part_of(name) for name in names])
+    shown = confidence >= CONFIDENT
+    return {str(part): float(np.median(distance[shown & (parts == part)])) for part in dict.fromkeys(parts[shown])}
+
+
+def _seen(names: Sequence[str], confidence: np.ndarray) -> dict[str, bool]:
+    """Return for each body part whether a confident keypoint shows it."""
+    shown = {name for name, c in zip(names, confidence, strict=True) if c >= CONFIDENT}
+    parts = {part_of(name) for name in shown}
+
+    def any_of(*wanted: str) -> bool:
+        return any(name in shown for name in wanted)
+
+    seen = {
+        "head": "face" in parts or any_of("nose", "left_ear", "right_ear", "left_eye", "right_eye"),
+        "torso": any_of("left_shoulder", "right_shoulder") or any_of("left_hip", "right_hip"),
+    }
+    for side in ("left", "right"):
+        seen[f"{side}_arm"] = any_of(f"{side}_elbow", f"{side}_wrist")
+        seen[f"{side}_hand"] = f"{side}_hand" in parts
+        seen[f"{side}_leg"] = any_of(f"{side}_knee", f"{side}_ankle")
+        seen[f"{side}_foot"] = any_of(*(f"{side}_{name}" for name in ("heel", "big_toe", "foot_index")))
+    return seen

@@ -1,0 +1,93 @@
+"""Saving one person's fit and loading it back: an npz without pickles, and meshes."""
+
+from __future__ import annotations
+
+import json
+import os
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fitkit.errors import InputError, UsageError
+from fitkit.files import atomic_write, make_folder
+from fitkit.registry import did_you_mean
+from fitkit.results import FORMATS, FitResult, PinholeCamera
+
+PARAMS_FILE = "params.npz"
+_PLAIN = (
+    "status", "energies", "reprojection", "height_px", "seen", "model", "gender", "model_hash", "recipe", "settings",
+    "iterations", "image", "person", "version",
+)  # fmt: skip
+_ARRAYS = ("vertices", "faces", "joints", "points", "confidence")
+FORMAT_VERSION = 1
+
+
+def save_result(result: FitResult, folder: Path, formats: Sequence[str] = ("npz", "glb")) -> list[Path]:
+    """Write a result into a folder, each file whole or not at all, and return the paths; see `FitResult.save`."""
+    for name in formats:
+        if name not in FORMATS:
+            raise UsageError(f"Unknown output format {name!r}.{did_you_mean(name, FORMATS)} Known: {', '.join(FORMATS)}.")
+    folder = make_folder(folder)
+    written = []
+    for name in dict.fromkeys(formats):
+        path = folder / (PARAMS_FILE if name == "npz" else f"mesh.{name}")
+        if name == "npz":
+            with atomic_write(path) as temporary, temporary.open("wb") as file:
+                np.savez_compressed(file, **_as_arrays(result))
+        else:
+            from fitkit.meshes import write_mesh
+
+            write_mesh(path, result.vertices, result.faces, f"person_{result.person:02d}")
+        written.append(path)
+    return written
+
+
+def _as_arrays(result: FitResult) -> dict[str, np.ndarray]:
+    """Return the arrays of the npz: parameters by smplx's names, geometry, camera, and the rest as json text."""
+    plain = {name: getattr(result, name) for name in _PLAIN}
+    plain |= {"format_version": FORMAT_VERSION, "focal_source": result.camera.focal_source}
+    arrays = {name: np.asarray(getattr(result, name)) for name in _ARRAYS}
+    # Floats of 32 bits halve the file; a mesh in micrometres needs no more.
+    arrays["vertices"] = arrays["vertices"].astype(np.float32)
+    arrays |= {
+        "joint_names": np.array(result.joint_names),
+        "keypoint_names": np.array(result.names),
+        "K": result.camera.intrinsics,
+        "image_size": np.array(result.camera.image_size),
+        "metadata": np.array(json.dumps(plain)),
+        "param_names": np.array(list(result.params)),
+    }
+    return arrays | result.params
+
+
+def load_result(path: str | os.PathLike[str]) -> FitResult:
+    """Return the result saved in a `params.npz`, or in the folder that holds one.
+
+    Raises:
+        InputError: there is no such file, or it is truncated or none of ours.
+    """
+    path = Path(path)
+    if path.is_dir():
+        path = path / PARAMS_FILE
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        plain = json.loads(str(arrays["metadata"]))
+        camera = PinholeCamera(
+            arrays["K"], (int(arrays["image_size"][0]), int(arrays["image_size"][1])), plain["focal_source"]
+        )
+        held = arrays["param_names"]
+        return FitResult(
+            params={str(name): arrays[str(name)] for name in held},
+            joint_names=tuple(str(name) for name in arrays["joint_names"]),
+            names=tuple(str(name) for name in arrays["keypoint_names"]),
+            camera=camera,
+            **{name: arrays[name] for name in _ARRAYS},
+            **{name: plain[name] for name in _PLAIN},
+        )
+    except FileNotFoundError as error:
+        raise InputError(f"There is no result at {path}; name a params.npz or the folder that holds it.") from error
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+        raise InputError(f"{path} is no result of fitkit, or it is truncated; fit the photo again.") from error
