@@ -8,7 +8,7 @@ import traceback
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 import click
 
@@ -23,8 +23,7 @@ DEBUG_VARIABLE = "FITKIT_DEBUG"
 """Environment variable that asks for tracebacks."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C: 128 and the number of the signal, as shells have it."""
-MESH_FORMATS = ("glb", "obj", "ply")
-SAVABLE = ("npz", *MESH_FORMATS, "overlay")
+SAVABLE = ("npz", "glb", "obj", "ply", "overlay")
 GENDERS = ("neutral", "female", "male")
 KEYPOINT_FORMATS = ("openpose", "coco-wholebody", "npz")
 
@@ -70,7 +69,14 @@ def _debug() -> bool:
     return os.environ.get(DEBUG_VARIABLE, "") not in ("", "0")
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *rest: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """Print our own warnings as a line; those of other libraries are not the user's business."""
     if _debug() or category is UserWarning:
         print(f"Warning: {message}", file=sys.stderr, flush=True)
@@ -112,9 +118,7 @@ def cli() -> None:
 @click.option(
     "--gender",
     type=click.Choice(GENDERS),
-    default="neutral",
-    show_default=True,
-    help="Gender of the body model, where the keypoints do not say.",
+    help="Gender of the body model; by default what the keypoint file says, else neutral.",
 )
 @click.option("--config", default="default", show_default=True, metavar="NAME|FILE", help="Fitting recipe.")
 @click.option("--detector", default="mediapipe", show_default=True, help="Keypoint detector.")
@@ -131,7 +135,7 @@ def cli() -> None:
 @click.option(
     "--fov",
     type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
-    help="Vertical field of view in degrees.",
+    help="Field of view in degrees, along the longer side.",
 )
 @click.option(
     "--save",

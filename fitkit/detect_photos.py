@@ -75,7 +75,7 @@ class _PhotoDetection:
             terminal.line(f"{self.photo}: nobody was found")
             return 0
         path = write_keypoints(
-            self.out / file_name(f"{self.name}.", self.options.format), keypoints, self.options.format
+            self.out / file_name(f"{self.name}.jpg", self.options.format), keypoints, self.options.format
         )
         if self.options.save_picture:
             self._draw(image, keypoints)

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from fitkit import api
 from fitkit.errors import InputError
 from fitkit.files import make_folder
 from fitkit.keypoints.containers import Keypoints
@@ -18,10 +19,8 @@ from fitkit.keypoints.images import Image, read_image
 from fitkit.output_folders import Record, assign_folders, digest, read_record, replacing
 from fitkit.photo_run import FATAL, Tally, Terminal, attempt
 from fitkit.progress import ProgressBar
+from fitkit.results import FitResult
 from fitkit.version import __version__
-
-if TYPE_CHECKING:
-    from fitkit.api import FitResult
 
 GROUP_PIXELS = 100_000_000
 """Pixels of photos kept in memory until their people are fitted together."""
@@ -33,8 +32,8 @@ class FitOptions:
 
     model: str = "anny"
     """Body model."""
-    gender: str = "neutral"
-    """neutral, female or male."""
+    gender: str | None = None
+    """neutral, female or male; None for what the keypoints say, else neutral."""
     recipe: str = "default"
     """A recipe's name or file."""
     detector: str = "mediapipe"
@@ -50,7 +49,7 @@ class FitOptions:
     focal: float | None = None
     """Focal length in pixels, of all photos."""
     fov: float | None = None
-    """Vertical field of view in degrees, of all photos."""
+    """Field of view in degrees along the longer side, of all photos."""
 
     def settings(self) -> dict[str, Any]:
         """Return what a record keeps, so that a later run knows whether it would give the same result."""
@@ -58,7 +57,7 @@ class FitOptions:
         source = "keypoint files" if self.keypoints else self.detector
         return {
             "model": self.model,
-            "gender": self.gender,
+            "gender": self.gender or "as recorded",
             "recipe": recipe,
             "detector": source,
             "focal": self.focal,
@@ -231,7 +230,8 @@ class PhotoFits:
             self.tally.empty += 1
             self.terminal.line(f"{job.photo}: nobody was found")
             return None
-        return _Seen(job, image, replace(found, image_size=image.size, source=str(job.photo)))
+        found = replace(found, image_size=image.size, focal_length=image.focal_px, source=str(job.photo))
+        return _Seen(job, image, found.select(api.usable_people(found)))
 
     def _finish(self, group: list[_Seen]) -> None:
         """Fit the people of some photos together and save them; photos among which one breaks the fit, one by one."""
@@ -252,8 +252,6 @@ class PhotoFits:
 
     def _fit(self, group: list[_Seen]) -> list[list[FitResult]]:
         """Return the results of each photo's people."""
-        from fitkit import api
-
         options = self.options
         results = api.fit(
             [seen.keypoints for seen in group],
@@ -291,10 +289,8 @@ class PhotoFits:
                 self._draw(staging, seen, results)
         self.tally.done += 1
         self.tally.people += len(results)
-        for index, person in enumerate(people):
-            error = f"{person['reprojection_px']:.1f} px ({person['reprojection_relative']:.1%})"
-            place = job.folder / str(person["folder"])
-            self.terminal.line(f"{job.photo}  person {index}  {person['status']}  {error}  {place}")
+        for person, result in zip(people, results, strict=True):
+            self.terminal.line(f"{job.photo}: {result.summary} -> {job.folder / str(person['folder'])}")
 
     def _draw(self, folder: Path, seen: _Seen, results: list[FitResult]) -> None:
         from fitkit.pictures import write_picture
