@@ -9,7 +9,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
@@ -41,6 +41,7 @@ class Status(enum.IntEnum):
         return self in (Status.CONVERGED, Status.STALLED)
 
 
+@runtime_checkable
 class Objective(Protocol):
     """An energy per row, differentiable by autograd, whose rows are independent of each other."""
 
@@ -96,6 +97,7 @@ class Solution:
         return (self.status == Status.CONVERGED) | (self.status == Status.STALLED)
 
 
+@runtime_checkable
 class Solver(Protocol):
     """Minimises an objective, every row on its own."""
 

@@ -170,13 +170,15 @@ class _Run:
             return
         _, energy, slope = self.search.origin[:, local]
         position = as_tensor(self.position)[self._on_device(local)]
-        rounding = 10 * self.precision * self.gradient_norm[self.rows[local]] * position.norm(dim=-1).cpu().numpy()
-        promised = -slope
-        little = np.maximum(self.solver.change_tolerance * np.abs(energy), rounding)
-        quasi_newton = self.curvature.pairs[local] > 0
-        self._end(local[promised <= little], Status.STALLED)
-        self._end(local[(promised > little) & ~quasi_newton], Status.LINE_SEARCH_FAILED)
-        again = local[(promised > little) & quasi_newton]
+        moved = self.precision * position.norm(dim=-1).cpu().double().numpy() * self.gradient_norm[self.rows[local]]
+        noise = np.maximum(100 * self.precision * np.abs(energy), 10 * moved)
+        resolved = -slope > np.maximum(self.solver.change_tolerance * np.abs(energy), noise)
+        retry = resolved & (self.curvature.pairs[local] > 0)
+        finite = np.isfinite(self.search.high[1, local])
+        self._end(local[~resolved], Status.STALLED)
+        self._end(local[resolved & ~retry & finite], Status.LINE_SEARCH_FAILED)
+        self._end(local[resolved & ~retry & ~finite], Status.NON_FINITE)
+        again = local[retry]
         if again.size:
             self.curvature.descend(again)
             self._search(again, -(self.gradient_norm[self.rows[again]] ** 2))
