@@ -162,8 +162,8 @@ def _build_aliases() -> dict[str, tuple[str, ...]]:
     one_sided = {  # written for the left
         "left_wrist": ("left_hand_root",),
         "left_hand_root": ("left_wrist",),
-        "left_eye": ("left_pupil", "left_eye_smplhf"),
-        "left_pupil": ("left_eye", "left_eye_smplhf"),
+        "left_eye": ("left_pupil",),
+        "left_pupil": ("left_eye",),
         "left_eye_inner": ("face_42", "face_mesh_362"),
         "left_eye_outer": ("face_45", "face_mesh_263"),
         "left_pinky": ("left_pinky1",),
@@ -171,6 +171,7 @@ def _build_aliases() -> dict[str, tuple[str, ...]]:
         "left_thumb": ("left_thumb2",),
         "left_foot_index": ("left_big_toe",),
         "left_big_toe": ("left_foot_index",),
+        "left_middle1": ("left_hand",),  # SMPL's last joint of the arm
     }
     aliases = dict(one_sided)
     for name, stand_ins in one_sided.items():

@@ -37,7 +37,7 @@ _LEFT_EYE = tuple(swap_mesh_point(_EYE[i]) for i in (3, 2, 1, 0, 5, 4))
 _LOWER_LIP = tuple(reversed(_with_mirror(181, 84, 17)))
 _INNER_LOWER_LIP = tuple(reversed(_with_mirror(178, 14)))
 _68 = (
-    *_with_mirror(127, 234, 93, 132, 172, 136, 149, 148, 152),  # contour
+    *_with_mirror(127, 234, 132, 58, 172, 136, 149, 148, 152),  # contour
     *_with_mirror(70, 63, 105, 66, 107),  # brows
     *_names(168, 197, 5, 4),  # bridge of the nose
     *_with_mirror(98, 97, 2),  # nostrils

@@ -20,7 +20,8 @@ class KeypointFolder:
     """A keypoint file, or a folder of them, in which pictures are looked up.
 
     In a folder a picture's file is the one named after it (`<stem>_keypoints.json`, `<stem>.json`, `<stem>.npz`), else
-    the one that records its name (with the most points, if several do). Files that record several pictures are parsed once and kept.
+    the one that records its name (with the most points, if several do). Files that record several pictures are parsed
+    once and kept.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
