@@ -7,11 +7,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fitkit import api
 from fitkit.errors import InputError
 from fitkit.files import make_folder
 from fitkit.keypoints.containers import Keypoints
@@ -19,8 +18,10 @@ from fitkit.keypoints.images import Image, read_image
 from fitkit.output_folders import Record, assign_folders, digest, read_record, replacing
 from fitkit.photo_run import FATAL, Tally, Terminal, attempt
 from fitkit.progress import ProgressBar
-from fitkit.results import FitResult
 from fitkit.version import __version__
+
+if TYPE_CHECKING:
+    from fitkit.results import FitResult
 
 GROUP_PIXELS = 100_000_000
 """Pixels of photos kept in memory until their people are fitted together."""
@@ -198,6 +199,8 @@ class PhotoFits:
         if not complete or not wanted <= set(record.outputs):
             return False
         self.tally.kept += 1
+        if self.tally.total == 1:
+            self.terminal.line(f"{photo}: done before, in {folder}; --overwrite makes it anew")
         return True
 
     def _groups(self, jobs: Iterable[_Job | None], bar: ProgressBar) -> Iterator[list[_Seen]]:
@@ -219,6 +222,8 @@ class PhotoFits:
 
     def _see(self, job: _Job) -> _Seen | None:
         """Return a photo with its people, or None when there are none."""
+        from fitkit.api import usable_people
+
         image = read_image(job.photo)
         found = job.given or self._detector.detect(image.pixels)
         if found.image_size is not None and tuple(found.image_size) != image.size:
@@ -231,7 +236,7 @@ class PhotoFits:
             self.terminal.line(f"{job.photo}: nobody was found")
             return None
         found = replace(found, image_size=image.size, focal_length=image.focal_px, source=str(job.photo))
-        return _Seen(job, image, found.select(api.usable_people(found)))
+        return _Seen(job, image, found.select(usable_people(found)))
 
     def _finish(self, group: list[_Seen]) -> None:
         """Fit the people of some photos together and save them; photos among which one breaks the fit, one by one."""
@@ -252,6 +257,9 @@ class PhotoFits:
 
     def _fit(self, group: list[_Seen]) -> list[list[FitResult]]:
         """Return the results of each photo's people."""
+        # Late: torch takes a second or more to import, and a run that finds everything done needs none of it.
+        from fitkit import api
+
         options = self.options
         results = api.fit(
             [seen.keypoints for seen in group],

@@ -198,7 +198,7 @@ def test_solvers_and_priors_know_torch_alone(module):
         top, _, rest = name.partition(".")
         fine = rest.split(".")[0] in allowed if top == "fitkit" else top in TORCH_AND_ITS_LIKE | sys.stdlib_module_names
         if not fine:
-            offences.append(f"{module.at(node)}: imports {name}; allowed: torch, numpy, roma and fitkit's {sorted(allowed)}")
+            offences.append(f"{module.at(node)}: imports {name}; allowed: torch and fitkit's {sorted(allowed)}")
     report(offences)
 
 
