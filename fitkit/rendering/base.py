@@ -43,8 +43,8 @@ class Rasteriser(Protocol):
 
     def render(
         self,
-        vertices: Sequence[Float[np.ndarray, "V 3"]] | Float[np.ndarray, "N V 3"],
-        faces: Sequence[Int[np.ndarray, "F 3"]] | Int[np.ndarray, "F 3"],
+        vertices: Sequence[Float[np.ndarray, "_ 3"]] | Float[np.ndarray, "N V 3"],
+        faces: Sequence[Int[np.ndarray, "_ 3"]] | Int[np.ndarray, "F 3"],
         intrinsics: Float[np.ndarray, "3 3"],
         image_size: tuple[int, int],
         colours: Sequence[np.ndarray] | Float[np.ndarray, "N 3"] | Float[np.ndarray, "N V 3"] | None = None,
@@ -83,8 +83,8 @@ class Soup:
 
 
 def gather(
-    vertices: Sequence[Float[np.ndarray, "V 3"]] | Float[np.ndarray, "N V 3"],
-    faces: Sequence[Int[np.ndarray, "F 3"]] | Int[np.ndarray, "F 3"],
+    vertices: Sequence[Float[np.ndarray, "_ 3"]] | Float[np.ndarray, "N V 3"],
+    faces: Sequence[Int[np.ndarray, "_ 3"]] | Int[np.ndarray, "F 3"],
     colours: Sequence[np.ndarray] | np.ndarray | None = None,
 ) -> Soup:
     """Return the bodies as one list of triangles; faces with a vertex that is not finite are left out.

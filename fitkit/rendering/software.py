@@ -27,8 +27,8 @@ class SoftwareRasteriser:
 
     def render(
         self,
-        vertices: Sequence[Float[np.ndarray, "V 3"]] | Float[np.ndarray, "N V 3"],
-        faces: Sequence[Int[np.ndarray, "F 3"]] | Int[np.ndarray, "F 3"],
+        vertices: Sequence[Float[np.ndarray, "_ 3"]] | Float[np.ndarray, "N V 3"],
+        faces: Sequence[Int[np.ndarray, "_ 3"]] | Int[np.ndarray, "F 3"],
         intrinsics: Float[np.ndarray, "3 3"],
         image_size: tuple[int, int],
         colours: Sequence[np.ndarray] | np.ndarray | None = None,
@@ -100,7 +100,7 @@ class _Painter:
         return self.lighting.shade(points, normals, colours, light)
 
     def paint_samples(
-        self, samples: Int[np.ndarray, "E R"], pixels: tuple[np.ndarray, np.ndarray]
+        self, samples: Int[np.ndarray, "E R"], pixels: tuple[np.ndarray, ...]
     ) -> tuple[Float[np.ndarray, "E 3"], Float[np.ndarray, " E"]]:
         """Return the mean colour of the covered samples of some pixels, and the share of samples covered.
 

@@ -12,7 +12,7 @@ from fitkit.viewers.overlay import DrawnBody, Style, colours_of, composite, over
 
 QUARTER_TURN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 """From the photo's camera to one at its right that looks to the left: the photo's camera is at this picture's left."""
-DISTANCE = 4.0
+DISTANCE = 12.0
 """Distance of the side camera from the bodies, in units of their extent: a long lens, little perspective."""
 MARGIN = 0.1
 """Free border on each side, as a share of the bodies' extent."""
