@@ -194,10 +194,15 @@ ALIASES: dict[str, tuple[str, ...]] = _build_aliases()
 A name that is not itself in its tuple is tried before the tuple. The contour of the face is left out: one convention's
 slides along the outline that the camera sees, the mesh's sits on the skin.
 """
-CONVERSION_ALIASES: dict[str, tuple[str, ...]] = ALIASES | {
-    face: (mesh,) for face, mesh in FACE_FROM_MESH.items() if part_of(face) == "contour"
+_OTHER_PARTS = frozenset(_sides("hand_root", "pupil"))
+CONVERSION_ALIASES: dict[str, tuple[str, ...]] = {
+    **{name: stand_ins for name, stand_ins in ALIASES.items() if name not in _OTHER_PARTS},
+    **{face: (mesh,) for face, mesh in FACE_FROM_MESH.items() if part_of(face) == "contour"},
 }
-"""Stand-ins for writing keypoints in another convention, where the mesh's contour is better than none."""
+"""Stand-ins for writing keypoints in another convention.
+
+The mesh's contour is better than none; a wrist does not make a hand, nor an eye a face.
+"""
 
 
 @dataclass(frozen=True)

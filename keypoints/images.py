@@ -72,7 +72,7 @@ def read_image(path: str | os.PathLike[str]) -> Image:
             with pillow.open(path) as picture:
                 _check_size(path, *picture.size)
                 focal = _focal_length(picture)
-                pixels = _decode(path, picture)
+                pixels, missing = _decode(path, picture)
     except pillow.UnidentifiedImageError as error:
         raise InputError(
             f"{path} is not a picture, or its header is damaged; export it anew as JPEG or PNG."
@@ -83,6 +83,8 @@ def read_image(path: str | os.PathLike[str]) -> Image:
         raise InputError(f"{path} does not fit into memory; make it smaller first.") from error
     except (OSError, SyntaxError, ValueError, EOFError, IndexError, TypeError, ZeroDivisionError) as error:
         raise InputError(f"{path} cannot be read as a picture: {_reason(error)}.") from error
+    if missing > 0.0:
+        warnings.warn(f"{path} was cut short: {max(missing, 0.01):.0%} of the picture is missing.", stacklevel=2)
     if focal is not None:
         focal = focal * float(np.hypot(*pixels.shape[:2]))
     return Image(pixels, focal, path)
@@ -156,14 +158,15 @@ def _check_size(path: Path, width: int, height: int) -> None:
         raise InputError(f"{path} has only {width} x {height} pixels: too small to show a person.")
 
 
-def _decode(path: Path, picture: PillowImage.Image) -> np.ndarray:
-    """Return (H, W, 3) uint8 RGB of an opened picture, upright."""
+def _decode(path: Path, picture: PillowImage.Image) -> tuple[np.ndarray, float]:
+    """Return (H, W, 3) uint8 RGB of an opened picture, upright, and the share of its rows that the file lacks."""
     from PIL import ImageFile, ImageOps
 
+    missing = 0.0
     try:
         picture.load()
     except OSError as error:
-        if "truncated" not in str(error) and "broken data stream" not in str(error):
+        if "truncated" not in str(error):
             raise
         with _truncated_lock:
             ImageFile.LOAD_TRUNCATED_IMAGES = True
@@ -171,26 +174,20 @@ def _decode(path: Path, picture: PillowImage.Image) -> np.ndarray:
                 picture.load()
             finally:
                 ImageFile.LOAD_TRUNCATED_IMAGES = False
-        _judge_truncated(path, np.asarray(picture.convert("RGB")))
+        missing = _missing_rows(np.asarray(picture.convert("RGB")))
+        if missing > MAX_MISSING:
+            raise InputError(
+                f"{path} was cut short: {missing:.0%} of the picture is missing; get a whole copy of it."
+            ) from error
     upright = ImageOps.exif_transpose(picture)
-    return np.ascontiguousarray(_to_rgb(upright))
+    return np.ascontiguousarray(_to_rgb(upright)), missing
 
 
-def _judge_truncated(path: Path, pixels: np.ndarray) -> None:
-    """Warn of missing rows at the bottom of a picture that was cut short, or refuse it when they are many.
-
-    Decoders fill what they did not get with one colour.
-    """
-    filled = (pixels == pixels[-1, -1]).all((1, 2))
-    missing = float(np.argmin(filled[::-1]) if not filled.all() else len(filled)) / len(filled)
-    if missing > MAX_MISSING:
-        raise InputError(
-            f"{path} was cut short: {missing:.0%} of the picture is missing; get a whole copy of the file."
-        )
-    # simplefilter("ignore") of the caller would swallow it.
-    with warnings.catch_warnings():
-        warnings.simplefilter("always")
-        warnings.warn(f"{path} was cut short: about {missing:.0%} of the picture is missing.", stacklevel=4)
+def _missing_rows(pixels: np.ndarray) -> float:
+    """Return the share of rows, at least one, at the bottom of a truncated picture that the decoder made up."""
+    other = (pixels != pixels[-1, -1]).any((1, 2))
+    filled = int(np.argmax(other[::-1])) if other.any() else len(other)
+    return max(filled, 1) / len(other)
 
 
 def _to_rgb(picture: PillowImage.Image) -> np.ndarray:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from fitkit.keypoints.detectors.pose import sigmoid
 from fitkit.keypoints.detectors.regions import Picture, Region
+from fitkit.keypoints.detectors.scoring import sigmoid
 from fitkit.keypoints.detectors.tflite import Network
 
 FACE_SCALE = 1.5

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from functools import cached_property
-
 import cv2
 import numpy as np
 
 from fitkit.keypoints.containers import Keypoints
-from fitkit.keypoints.conventions import BLAZEPOSE_33, MEDIAPIPE_HOLISTIC
-from fitkit.keypoints.detectors.anchors import anchor_grid, decode, merge_overlapping
+from fitkit.keypoints.conventions import MEDIAPIPE_HOLISTIC
 from fitkit.keypoints.detectors.faces import Face, read_face, region_from_body, region_of_face
 from fitkit.keypoints.detectors.hands import Hand, hand_search_region, read_hand, recrop, region_of_hand
 from fitkit.keypoints.detectors.networks import load_networks
-from fitkit.keypoints.detectors.pose import REGION_SCALE, Pose, read_pose
+from fitkit.keypoints.detectors.people import Person, choose_people, look_closely
+from fitkit.keypoints.detectors.pose import REGION_SCALE
 from fitkit.keypoints.detectors.regions import Picture, Region
-from fitkit.keypoints.detectors.scoring import sigmas, suppress
+from fitkit.keypoints.detectors.search import Searcher, Seed, distinct_seeds, same_place, seed_of_face, tiles
 from fitkit.keypoints.detectors.tflite import Network
 
+SCALES = (1.5, 1.0, 0.5, 0.35, 0.25)
+"""Sides of the squares in which people are looked for, over the picture's longer side."""
+COARSE = 0.5
+"""Smaller squares are looked at only when they may show more."""
+SMALLEST_TILE = 150.0
+"""Pixels; smaller squares would only be blown up."""
+SEED_SCORE, FACE_SCORE = 0.35, 0.5
+"""Least scores of proposals; what they are worth is judged later."""
 WRISTS = {"left": (15, 19, 17), "right": (16, 20, 18)}
 """Wrist, index and pinky of each side in the body's 33 points."""
 
@@ -36,11 +42,7 @@ class MediaPipeDetector:
         self._masks = masks
         low = {"pose_detection": -1.0, "face_detection": -1.0}
         self._networks = {name: Network(content, num_threads, low.get(name, 0.0)) for name, content in contents.items()}
-        self._spread = sigmas(BLAZEPOSE_33)
-
-    @cached_property
-    def _anchors(self) -> np.ndarray:
-        return anchor_grid(224, (8, 16, 32), (2, 2, 6))
+        self._searcher = Searcher(self._networks["pose_detection"], self._networks["face_detection"])
 
     def detect(self, pixels: np.ndarray, boxes: np.ndarray | None = None) -> Keypoints:
         """Return the people in a picture, best first, in the convention MEDIAPIPE_HOLISTIC.
@@ -50,36 +52,39 @@ class MediaPipeDetector:
             boxes: (P, 4) x0, y0, x1, y1 in pixels of people found by another detector, instead of looking for them.
         """
         picture = Picture(pixels)
-        regions = self._search(picture) if boxes is None else [_region_of_box(box) for box in np.asarray(boxes, float)]
-        poses = []
-        for region in regions:
-            pose = read_pose(self._networks["pose_landmark"], picture, region)
-            poses.append(read_pose(self._networks["pose_landmark"], picture, pose.next_region))
-        poses = [pose for pose in poses if pose.flag > 0.5]
-        if poses:
-            keep = suppress(
-                np.stack([p.points for p in poses]),
-                np.stack([p.visibility for p in poses]),
-                np.array([p.region.side / 3.0 for p in poses]),
-                np.array([p.flag * p.visibility.mean() for p in poses]),
-                self._spread,
-                0.4,
-            )
-            poses = [poses[i] for i in keep]
-        return self._assemble(picture, poses)
+        if boxes is not None:
+            regions = [_region_of_box(box) for box in np.asarray(boxes, dtype=float).reshape(-1, 4)]
+            looks = [look_closely(self._networks["pose_landmark"], picture, region) for region in regions]
+            return self._assemble(picture, [person for person in looks if person is not None])
+        return self._assemble(picture, self._find_people(picture))
 
-    def _search(self, picture: Picture) -> list[Region]:
-        regions = []
-        network = self._networks["pose_detection"]
-        for tile in _tiles(picture):
-            raw, logits = network(picture.cut(tile, network.side))
-            found = merge_overlapping(decode(raw, logits, self._anchors, network.side, 0.5))
-            for points in found.points:
-                hips, top = tile.to_picture(points[:2])
-                regions.append(Region.along(hips, top, 2.0 * float(np.hypot(*(top - hips))) * REGION_SCALE))
-        return regions
+    def _find_people(self, picture: Picture) -> list[Person]:
+        people: list[Person] = []
+        seen: list[Seed] = []
+        for fraction in SCALES:
+            squares = tiles(picture, fraction)
+            if squares[0].side < SMALLEST_TILE:
+                break
+            seeds = [seed for square in squares for seed in self._searcher.bodies(picture, square, SEED_SCORE)]
+            faces = [face for square in squares for face in self._searcher.faces(picture, square, FACE_SCORE)]
+            seeds += [seed_of_face(face) for face in faces]
+            for seed in distinct_seeds(seeds):
+                if any(same_place(seed.region, other.region) for other in seen):
+                    continue
+                seen.append(seed)
+                person = look_closely(self._networks["pose_landmark"], picture, seed.region)
+                if person is not None:
+                    people.append(person)
+            if fraction <= COARSE and not self._pays_to_go_on(choose_people(people), squares[0].side):
+                break
+        return choose_people(people)
 
-    def _assemble(self, picture: Picture, poses: list[Pose]) -> Keypoints:
+    @staticmethod
+    def _pays_to_go_on(people: list[Person], side: float) -> bool:
+        """Return whether smaller squares may show more: nobody was found yet, or somebody small."""
+        return not people or min(person.region.side for person in people) < 0.7 * side
+
+    def _assemble(self, picture: Picture, poses: list[Person]) -> Keypoints:
         count, names = len(poses), MEDIAPIPE_HOLISTIC
         points = np.zeros((count, len(names), 2))
         confidence = np.zeros((count, len(names)))
@@ -87,9 +92,8 @@ class MediaPipeDetector:
         masks = np.zeros((count, picture.height, picture.width), bool) if self._masks else None
         size = np.array([picture.width, picture.height])
         for i, pose in enumerate(poses):
-            inside = ((pose.points >= 0) & (pose.points <= size)).all(-1)
             points[i, :33], world[i, :33] = pose.points, pose.world
-            confidence[i, :33] = np.where(inside, np.minimum(pose.visibility, pose.presence), 0.0)
+            confidence[i, :33] = pose.confidence
             for start, side in ((33, "left"), (54, "right")):
                 hand = self._hand(picture, pose, side)
                 points[i, start : start + 21] = hand.points
@@ -108,37 +112,21 @@ class MediaPipeDetector:
             points=points,
             confidence=confidence,
             image_size=(picture.width, picture.height),
-            scores=np.array([pose.flag * pose.visibility.mean() for pose in poses]),
+            scores=np.array([pose.score for pose in poses]),
             boxes=np.array([_box(points[i], confidence[i], size) for i in range(count)]).reshape(count, 4),
             world=world,
             masks=masks,
         )
 
-    def _hand(self, picture: Picture, pose: Pose, side: str) -> Hand:
+    def _hand(self, picture: Picture, pose: Person, side: str) -> Hand:
         wrist, index, pinky = pose.points[list(WRISTS[side])]
         region = recrop(self._networks["hand_recrop"], picture, hand_search_region(wrist, index, pinky))
         first = read_hand(self._networks["hand_landmark"], picture, region)
         return read_hand(self._networks["hand_landmark"], picture, region_of_hand(first.points))
 
-    def _face(self, picture: Picture, pose: Pose) -> Face:
+    def _face(self, picture: Picture, pose: Person) -> Face:
         first = read_face(self._networks["face_landmark"], picture, region_from_body(pose.points))
         return read_face(self._networks["face_landmark"], picture, region_of_face(first.points))
-
-
-def _tiles(picture: Picture) -> list[Region]:
-    """Return the squares in which people are looked for."""
-    tiles = [picture.whole]
-    side = picture.whole.side * 0.5
-    for y in _starts(picture.height, side):
-        for x in _starts(picture.width, side):
-            tiles.append(Region((x + side / 2.0, y + side / 2.0), side))
-    return tiles
-
-
-def _starts(length: float, side: float) -> np.ndarray:
-    if length <= side:
-        return np.array([(length - side) / 2.0])
-    return np.linspace(0.0, length - side, int(np.ceil((length - side) / (side / 2.0))) + 1)
 
 
 def _region_of_box(box: np.ndarray) -> Region:
@@ -151,7 +139,7 @@ def _box(points: np.ndarray, confidence: np.ndarray, size: np.ndarray) -> np.nda
     return np.concatenate([np.clip(seen.min(0), 0, size), np.clip(seen.max(0), 0, size)])
 
 
-def _paint(mask: np.ndarray, pose: Pose) -> None:
+def _paint(mask: np.ndarray, pose: Person) -> None:
     """Set a person's pixels in a mask (H, W) of the picture."""
     height, width = mask.shape
     corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitkit.keypoints.detectors.regions import Picture, Region
+from fitkit.keypoints.detectors.scoring import sigmoid
 from fitkit.keypoints.detectors.tflite import Network
 
 BODY = 33
@@ -104,8 +105,3 @@ def refine(unit: np.ndarray, heatmap: np.ndarray) -> tuple[np.ndarray, np.ndarra
     y = (values * rows[:, :, None]).sum((1, 2)) / total / height
     moved = np.stack([x, y], axis=-1)
     return np.where((peak >= HEATMAP_LEAST)[:, None], moved, unit), peak
-
-
-def sigmoid(values: np.ndarray) -> np.ndarray:
-    """Return the logistic function of values, in [0, 1]."""
-    return 1.0 / (1.0 + np.exp(-np.clip(values, -80.0, 80.0)))

@@ -1,10 +1,17 @@
-"""How alike two skeletons are, and which of many stand for the same person."""
+"""How far to trust what the networks say: of a person, of a point, and of two skeletons that may be one person.
+
+The networks' own flags and visibilities are too sure of themselves. What tells people from gloves is the height of the
+heatmaps near the points and the agreement of independent looks; the weights below are logistic regressions of "is this
+right?" on such cues, against keypoints of another detector and of annotators.
+"""
 
 from __future__ import annotations
 
 import numpy as np
 
-COCO_SIGMAS = {
+from fitkit.keypoints.conventions import BLAZEPOSE_33
+
+_COCO_SPREAD = {
     "nose": 0.026,
     "eye": 0.025,
     "ear": 0.035,
@@ -21,54 +28,66 @@ COCO_SIGMAS = {
     "heel": 0.089,
     "foot": 0.089,
 }
-"""Spread of human annotators relative to the person's size (COCO keypoint evaluation), extended to like points."""
+SPREAD = np.array([next(value for part, value in _COCO_SPREAD.items() if part in name) for name in BLAZEPOSE_33])
+"""(33,) spread of human annotators relative to the person's size (COCO keypoint evaluation), extended to like points."""
+PERSON_WEIGHTS = (11.1, 2.6, 0.47, -8.9)
+"""Of the mean of the higher half of the points' peaks, of the similarity of two looks, of the flag's logit; constant."""
+POINT_WEIGHTS = (1.7, -0.54, -1.8)
+"""Of the point's peak, of the logarithm of the disagreement of two looks in sides of the region; constant."""
 
 
-def sigmas(names: tuple[str, ...]) -> np.ndarray:
-    """Return the spread (K,) of each named body point."""
-    return np.array([next(value for part, value in COCO_SIGMAS.items() if part in name) for name in names])
+def person_score(peak: np.ndarray, alike: float, flag: float) -> float:
+    """Return the probability that a skeleton is a person's.
+
+    Args:
+        peak: (33,) heights of the points' heatmaps.
+        alike: similarity of two looks.
+        flag: the network's own probability, the lower one of the two looks.
+    """
+    higher = float(np.sort(peak)[-16:].mean())
+    cues = (higher, alike, float(logit(np.array(flag))), 1.0)
+    return float(sigmoid(np.dot(PERSON_WEIGHTS, cues)))
 
 
-def similarity(
-    points: np.ndarray, others: np.ndarray, weights: np.ndarray, size: float, spread: np.ndarray
-) -> np.ndarray:
+def point_confidence(peak: np.ndarray, apart: np.ndarray) -> np.ndarray:
+    """Return the probability (K,) that points lie where they should.
+
+    Args:
+        peak: (K,) heights of their heatmaps.
+        apart: (K,) distance of two looks in sides of the region.
+    """
+    weight_peak, weight_apart, constant = POINT_WEIGHTS
+    return sigmoid(weight_peak * peak + weight_apart * np.log(apart + 1e-3) + constant)
+
+
+def similarity(points: np.ndarray, others: np.ndarray, weights: np.ndarray, size: np.ndarray | float) -> np.ndarray:
     """Return the object keypoint similarity (M,) of one skeleton with others, in [0, 1].
 
     COCO's formula: the weighted mean over points of exp(-d^2 / (2 (2 sigma)^2 s^2)).
 
     Args:
-        points: (K, 2) pixels.
-        others: (M, K, 2) pixels.
-        weights: (M, K) how much each point counts.
-        size: s, pixels; the square root of the person's area.
-        spread: (K,) sigma.
+        points: (33, 2) pixels.
+        others: (M, 33, 2) pixels.
+        weights: (M, 33) how much each point counts.
+        size: s in pixels, or one for each of the others; about the square root of the person's area.
     """
-    squared = ((others - points) ** 2).sum(-1)
-    alike = np.exp(-squared / (2.0 * (2.0 * spread) ** 2 * max(size, 1e-6) ** 2))
+    close = closeness(points, others, size)
     total = weights.sum(-1)
-    return np.where(total > 1e-6, (alike * weights).sum(-1) / np.maximum(total, 1e-6), 0.0)
+    return np.where(total > 1e-6, (close * weights).sum(-1) / np.maximum(total, 1e-6), 0.0)
 
 
-def suppress(
-    points: np.ndarray, visibility: np.ndarray, sizes: np.ndarray, scores: np.ndarray, spread: np.ndarray, alike: float
-) -> list[int]:
-    """Return the indices of skeletons that are left when of those alike only the best stays, best first.
+def closeness(points: np.ndarray, others: np.ndarray, size: np.ndarray | float) -> np.ndarray:
+    """Return for each point (M, 33) how near it is to its like, 1 at the same place, falling to 0."""
+    squared = ((others - points) ** 2).sum(-1)
+    scale = 2.0 * SPREAD * np.maximum(np.asarray(size, dtype=float), 1e-6)[..., None]
+    return np.exp(-squared / (2.0 * scale**2))
 
-    Args:
-        points: (M, K, 2) pixels.
-        visibility: (M, K) in [0, 1].
-        sizes: (M,) pixels.
-        scores: (M,) best highest.
-        spread: (K,) from `sigmas`.
-        alike: similarity from which two skeletons are one person.
-    """
-    left = list(np.argsort(-scores, kind="stable"))
-    kept: list[int] = []
-    while left:
-        best = left.pop(0)
-        kept.append(int(best))
-        if left:
-            weights = np.minimum(visibility[best], visibility[left])
-            close = similarity(points[best], points[left], weights, sizes[best], spread)
-            left = [index for index, value in zip(left, close, strict=True) if value < alike]
-    return kept
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Return the logistic function of values, in [0, 1]."""
+    return 1.0 / (1.0 + np.exp(-np.clip(values, -80.0, 80.0)))
+
+
+def logit(probability: np.ndarray) -> np.ndarray:
+    """Return the inverse of `sigmoid`, kept finite."""
+    return np.log((probability + 0.01) / (1.01 - probability))

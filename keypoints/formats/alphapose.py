@@ -32,6 +32,8 @@ from fitkit.keypoints.formats.base import (
 )
 
 _COUNTS = BY_COUNT | {68: (*HALPE_26, *HAND_LEFT, *HAND_RIGHT)}
+_NOT_PICTURES = {"annotations", "instances", "instance_info", "predictions"}
+"""Keys of other formats' objects, whose lists of people look the same."""
 _BEST_SCORE = 3.25
 """Score of a person of whom everything is certain."""
 
@@ -40,7 +42,7 @@ def _recognises(document: object) -> bool:
     if isinstance(document, list):
         first = document[0] if document else None
         return isinstance(first, dict) and {"image_id", "keypoints"} <= set(first) and bool({"box", "idx"} & set(first))
-    if not isinstance(document, dict) or not document:
+    if not isinstance(document, dict) or not document or _NOT_PICTURES & set(document):
         return False
     return all(_is_picture(value) for value in document.values())
 

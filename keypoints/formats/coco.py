@@ -203,7 +203,7 @@ def _annotation(keypoints: Keypoints, person: int, image_id: int) -> dict[str, A
     return annotation
 
 
-def _flat(points: np.ndarray, flags: np.ndarray) -> list[float]:
+def _flat(points: np.ndarray, flags: np.ndarray) -> list[float | int]:
     return [value for (x, y), v in zip(points.tolist(), flags.tolist(), strict=True) for value in (x, y, v)]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import zipfile
@@ -197,7 +198,7 @@ def _parse(path: Path) -> Any:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     if content.startswith(b"PK"):
-        return _parse_npz(path)
+        return _parse_npz(content, path)
     if not content.strip():
         raise InputError(f"{path} is empty.")
     if content.startswith((b"\x80", b"\x93NUMPY")):
@@ -210,9 +211,9 @@ def _parse(path: Path) -> Any:
         raise InputError(f"{path} is neither JSON nor an npz.") from error
 
 
-def _parse_npz(path: Path) -> dict[str, np.ndarray]:
+def _parse_npz(content: bytes, path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except ValueError as error:
         if "pickle" in str(error):
@@ -220,5 +221,5 @@ def _parse_npz(path: Path) -> dict[str, np.ndarray]:
                 f"{path} holds Python objects (pickles), which are not read; write plain arrays."
             ) from error
         raise InputError(f"{path} is not a readable npz: {error}.") from error
-    except (OSError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
+    except (OSError, EOFError, KeyError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         raise InputError(f"{path} is damaged or cut short: {error}.") from error

@@ -51,7 +51,9 @@ def _assemble(arrays: Mapping[str, np.ndarray]) -> Keypoints:
     masks = None
     if "masks" in arrays:
         height, width = map(int, arrays["mask_size"])
-        bits = np.unpackbits(arrays["masks"].reshape(people, -1), axis=1, count=height * width)
+        if arrays["masks"].shape[1:] != (-(-height * width // 8),):
+            raise ValueError(f"masks of {arrays['masks'].shape[-1]} bytes for {height} x {width} pixels")
+        bits = np.unpackbits(arrays["masks"], axis=1, count=height * width)
         masks = bits.reshape(people, height, width).astype(bool)
     size = arrays.get("image_size")
     return Keypoints(

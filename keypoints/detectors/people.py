@@ -1,0 +1,147 @@
+"""People: looks at a place by the body network, fused into one skeleton, and the choice among rivals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from fitkit.keypoints.detectors.pose import SWAP, Pose, read_pose
+from fitkit.keypoints.detectors.regions import Picture, Region
+from fitkit.keypoints.detectors.scoring import person_score, point_confidence, similarity
+from fitkit.keypoints.detectors.tflite import Network
+
+SIZE = 1.0 / 3.0
+"""The square root of a standing person's area over the side of the region."""
+HOPELESS = (0.05, 0.35)
+"""A first look with a lower flag, or a lower mean of its higher peaks, is not followed."""
+SETTLED = 0.8
+"""Similarity of two looks from which no third is needed."""
+
+
+@dataclass(frozen=True)
+class Person:
+    """A person's body."""
+
+    points: np.ndarray
+    """(33, 2) pixels of the picture."""
+    confidence: np.ndarray
+    """(33,) probability that the point lies where it should, 0 outside the picture."""
+    visibility: np.ndarray
+    """(33,) the network's own, in [0, 1]."""
+    world: np.ndarray
+    """(33, 3) metres relative to the middle of the hips, camera axes."""
+    score: float
+    """Probability that this is a person."""
+    region: Region
+    """Where the last look went."""
+    mask: np.ndarray
+    """(256, 256) logits of the person's pixels in the region."""
+
+    @property
+    def size(self) -> float:
+        """Return the square root of the person's area in pixels, were the whole person seen."""
+        return self.region.side * SIZE
+
+
+def look_closely(network: Network, picture: Picture, region: Region) -> Person | None:
+    """Return the person in a region, from looks at it that improve on each other, the last one in a mirror.
+
+    Args:
+        network: `pose_landmark_full`.
+        picture: the picture.
+        region: where.
+
+    Returns:
+        the person, or None where there clearly is none.
+    """
+    first = read_pose(network, picture, region)
+    if first.flag < HOPELESS[0] or np.sort(first.peak)[-16:].mean() < HOPELESS[1]:
+        return None
+    look = read_pose(network, picture, first.next_region)
+    if alike(first, look) < SETTLED:
+        look = read_pose(network, picture, look.next_region)
+    mirrored = read_pose(network, picture, look.region.mirror())
+    return fuse(look, mirrored, (picture.width, picture.height))
+
+
+def alike(look: Pose, other: Pose) -> float:
+    """Return the similarity of two looks at one person."""
+    weights = np.minimum(look.visibility, other.visibility)
+    return float(similarity(look.points, other.points[None], weights[None], look.region.side * SIZE)[0])
+
+
+def fuse(look: Pose, mirrored: Pose, size: tuple[int, int]) -> Person:
+    """Return the person of whom two looks at the same region tell.
+
+    Where the looks agree better with left and right exchanged, the one with the clearer points decides.
+
+    Args:
+        look: one look.
+        mirrored: the same region in a mirror, its sides already named rightly.
+        size: (width, height) of the picture in pixels.
+    """
+    score = person_score((look.peak + mirrored.peak) / 2.0, alike(look, mirrored), min(look.flag, mirrored.flag))
+    if alike(look, exchange_sides(mirrored)) > alike(look, mirrored) + 0.1:
+        if mirrored.peak.mean() > look.peak.mean():
+            look, mirrored = mirrored, exchange_sides(look)
+        else:
+            mirrored = exchange_sides(mirrored)
+    # Clearer points count for more; the cube was the best of the powers tried.
+    weight = np.stack([look.peak + 1e-3, mirrored.peak + 1e-3])[..., None] ** 3
+    weight = weight / weight.sum(0)
+    points = weight[0] * look.points + weight[1] * mirrored.points
+    apart = np.hypot(*(look.points - mirrored.points).T) / look.region.side
+    inside = ((points >= 0.0) & (points <= np.array(size))).all(-1)
+    confidence = point_confidence((look.peak + mirrored.peak) / 2.0, apart)
+    return Person(
+        points=points,
+        confidence=np.where(inside, confidence, 0.0),
+        visibility=(look.visibility + mirrored.visibility) / 2.0,
+        world=weight[0] * look.world + weight[1] * mirrored.world,
+        score=score,
+        region=look.region,
+        mask=_mean_mask(look, mirrored),
+    )
+
+
+def exchange_sides(look: Pose) -> Pose:
+    """Return a look with left and right exchanged."""
+    return replace(
+        look,
+        points=look.points[SWAP],
+        visibility=look.visibility[SWAP],
+        presence=look.presence[SWAP],
+        peak=look.peak[SWAP],
+        world=look.world[SWAP],
+    )
+
+
+def same_person(person: Person, other: Person) -> float:
+    """Return how alike two skeletons are, in [0, 1], left and right exchanged if need be."""
+    weights = np.minimum(person.confidence, other.confidence)[None]
+    size = min(person.size, other.size)
+    straight = similarity(person.points, other.points[None], weights, size)[0]
+    weights = np.minimum(person.confidence, other.confidence[SWAP])[None]
+    crossed = similarity(person.points, other.points[SWAP][None], weights, size)[0]
+    return float(max(straight, crossed))
+
+
+def choose_people(people: list[Person], rival: float = 0.45, least: float = 0.5) -> list[Person]:
+    """Return one skeleton for each person, best first, each point owned by one person only.
+
+    Args:
+        people: candidates.
+        rival: similarity from which two skeletons are one person, or one of them is mixed of two.
+        least: score below which a candidate is dropped.
+    """
+    kept: list[Person] = []
+    for person in sorted(people, key=lambda item: -item.score):
+        if person.score < least or any(same_person(person, other) > rival for other in kept):
+            continue
+        kept.append(person)
+    return kept
+
+
+def _mean_mask(look: Pose, mirrored: Pose) -> np.ndarray:
+    return (np.clip(look.mask, -8.0, 8.0) + np.clip(mirrored.mask[:, ::-1], -8.0, 8.0)) / 2.0
