@@ -579,6 +579,13 @@ def test_a_file_about_another_picture_gives_none(tmp_path: Path) -> None:
     assert len(read_keypoints(path, image="somewhere/000000000007.png")) == 1
 
 
+def test_a_folder_trusts_the_name_of_a_file_of_one_picture(tmp_path: Path) -> None:
+    write_keypoints(tmp_path / "new.npz", people(c.COCO_17, source="old.jpg"))
+    for image in ("new.jpg", "old.jpg"):
+        assert find_keypoints(tmp_path, image) is not None
+    assert find_keypoints(tmp_path / "new.npz", "new.jpg") is None
+
+
 def test_unnamed_frames_cannot_be_told_apart(tmp_path: Path) -> None:
     path = save(tmp_path / "video.json", [{"frame_id": k, "instances": [mmpose_instance()]} for k in range(2)])
     assert find_keypoints(path, "photo.jpg") is None

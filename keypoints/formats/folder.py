@@ -33,7 +33,7 @@ class KeypointFolder:
         self.path = Path(path).expanduser()
         if not self.path.exists():
             raise InputError(f"There is no keypoint file or folder {self.path}.")
-        self._opened: dict[Path, tuple[int, list[Recorded]]] = {}
+        self._opened: dict[Path, _Opened] = {}
         self._recording: dict[str, list[Path]] | None = None
 
     def find(self, image: str | os.PathLike[str], image_size: tuple[int, int] | None = None) -> Keypoints | None:
@@ -52,11 +52,10 @@ class KeypointFolder:
         if not self.path.is_dir():
             return self._find_in(self.path, image, image_size)
         for named in self._named_after(image):
-            found = self._find_in(named, image, image_size)
+            found = self._find_in(named, image, image_size, named_after=True)
             if found is not None:
                 return found
-        index = self._index()
-        recording = index.get(image.stem) or index.get(_number_key(image)) or []
+        recording = dict.fromkeys(file for key in _keys(image) for file in self._index().get(key, []))
         all_found = [self._find_in(file, image, image_size) for file in recording]
         return max((found for found in all_found if found is not None), key=lambda k: len(k.names), default=None)
 
@@ -67,7 +66,7 @@ class KeypointFolder:
             InputError: a file is broken, or one unnamed picture's keypoints are asked for several pictures.
         """
         paths = [Path(image) for image in images]
-        if len(paths) > 1 and not self.path.is_dir() and all(entry.image is None for entry in self._open(self.path)):
+        if len(paths) > 1 and not self.path.is_dir() and not self._open(self.path).by_key:
             stem = stem_of(self.path)
             if not any(path.stem == stem for path in paths):
                 raise InputError(
@@ -81,56 +80,71 @@ class KeypointFolder:
         candidates = [self.path / f"{base}{suffix}" for base in (image.stem, image.name) for suffix in SUFFIXES]
         return [candidate for candidate in candidates if candidate.is_file()]
 
-    def _find_in(self, file: Path, image: Path, image_size: tuple[int, int] | None) -> Keypoints | None:
-        recorded = self._open(file)
-        if any(entry.image is not None for entry in recorded):
-            recorded = select_image(recorded, image)
+    def _find_in(
+        self, file: Path, image: Path, image_size: tuple[int, int] | None, named_after: bool = False
+    ) -> Keypoints | None:
+        """Return a picture's keypoints from one file; a lone entry of a file named after the picture needs no name."""
+        opened = self._open(file)
+        recorded = opened.entries
+        if opened.by_key and not (named_after and len(recorded) == 1):
+            recorded = select_image([entry for key in _keys(image) for entry in opened.by_key.get(key, [])], image)
         if len(recorded) > 1:
             raise InputError(f"{file} holds {len(recorded)} pictures without names; give one file per picture.")
         return unpack(recorded[0], file, image_size) if recorded else None
 
-    def _open(self, file: Path) -> list[Recorded]:
+    def _open(self, file: Path) -> _Opened:
         """Return a file's pictures, from memory where it holds more than one."""
         changed = file.stat().st_mtime_ns
-        if file in self._opened and self._opened[file][0] == changed:
-            return self._opened[file][1]
-        recorded = open_keypoints(file)
-        if len(recorded) > 1 or file == self.path:
-            self._opened[file] = (changed, recorded)
-        return recorded
+        if file in self._opened and self._opened[file].changed == changed:
+            return self._opened[file]
+        opened = _Opened(changed, open_keypoints(file))
+        if len(opened.entries) > 1 or file == self.path:
+            self._opened[file] = opened
+        return opened
 
     def _index(self) -> dict[str, list[Path]]:
-        """Return which files record each picture, by its stem or number; every file is read once for it."""
+        """Return which files record each picture, by key; every file is read once for it."""
         if self._recording is None:
             self._recording = {}
             for file in sorted(self.path.iterdir()):
                 for key in self._recorded_keys(file):
-                    files = self._recording.setdefault(key, [])
-                    if file not in files:
-                        files.append(file)
+                    self._recording.setdefault(key, []).append(file)
         return self._recording
 
-    def _recorded_keys(self, file: Path) -> list[str]:
-        """Return the stems or numbers of the pictures that a file names; none for other files, however broken."""
+    def _recorded_keys(self, file: Path) -> Iterable[str]:
+        """Return the keys of the pictures that a file names; none for other files, however broken."""
         if file.suffix.lower() not in (".json", ".npz") or file.name.startswith(".") or not file.is_file():
-            return []
+            return ()
         if file.name.endswith("_keypoints.json"):  # OpenPose's, found by its name
-            return []
+            return ()
         try:
-            names = [entry.image for entry in self._open(file)]
+            return self._open(file).by_key
         except InputError:
-            return []
-        return [_recorded_key(name) for name in names if name is not None]
+            return ()
+
+
+class _Opened:
+    """The pictures of a file, and where to look for each."""
+
+    def __init__(self, changed: int, entries: list[Recorded]) -> None:
+        """Sort the entries by the key of their names."""
+        self.changed = changed
+        self.entries = entries
+        self.by_key: dict[str, list[Recorded]] = {}
+        for entry in entries:
+            if entry.image is not None:
+                self.by_key.setdefault(_recorded_key(entry.image), []).append(entry)
 
 
 def _recorded_key(name: str) -> str:
-    """Return the stem of a recorded name, numbers without leading zeros."""
-    return str(int(name)) if name.isascii() and name.isdecimal() else Path(name.replace("\\", "/")).stem
+    """Return the stem of a recorded name; of numbers, without leading zeros."""
+    stem = name if name.isdecimal() else Path(name.replace("\\", "/")).stem
+    return str(int(stem)) if stem.isascii() and stem.isdecimal() else stem
 
 
-def _number_key(image: Path) -> str:
-    last = image.stem.rpartition("_")[2]
-    return str(int(last)) if last.isascii() and last.isdecimal() else ""
+def _keys(image: Path) -> list[str]:
+    """Return under what a picture may be recorded: its name, and the number that this ends with."""
+    return list(dict.fromkeys([_recorded_key(image.name), _recorded_key(image.stem.rpartition("_")[2])]))
 
 
 def find_keypoints(
