@@ -17,7 +17,7 @@ from fitkit.keypoints.containers import Keypoints
 from fitkit.results import FitResult
 
 if TYPE_CHECKING:
-    from fitkit.fit import FitProgress
+    from fitkit.fitting import FitProgress
     from fitkit.models.smpl_family import SMPLFamilyModel
     from fitkit.recipe import Recipe
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from fitkit.camera import Camera, pinhole
-from fitkit.fit import Fit, FitProgress, fit
+from fitkit.fitting import Fit, FitProgress, fit
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import correspondence, part_of
 from fitkit.keypoints.face_mesh import FACE_FROM_MESH, FACE_MESH_468

@@ -16,7 +16,7 @@ import yaml
 from fitkit.camera import DEFAULT_FIELD_OF_VIEW
 from fitkit.energy import WeightedTerm
 from fitkit.errors import InputError, UsageError
-from fitkit.fit import Stage
+from fitkit.fitting import Stage
 from fitkit.initialisers import INITIALISERS
 from fitkit.problem import Initialiser
 from fitkit.registry import Registry, did_you_mean

@@ -21,7 +21,7 @@ FLOORS: tuple[tuple[int, str], ...] = (
     (1, r"camera|body|scene|energy|problem|size|solvers(\..+)?"),
     (2, r"models(\..+)?|rendering(\..+)?"),
     (3, r"(terms|initialisers)(\..+)?"),
-    (4, r"fit"),
+    (4, r"fitting"),
     (5, r"recipe|results|training(\..+)?|viewers(\..+)?|distributed(\..+)?|configs(\..+)?"),
     (5, r"keypoints\..+"),
     (5, r"people|model_files|files|result_files|output_folders|meshes|pictures|progress|paths"),
