@@ -46,7 +46,7 @@ class Adam:
         Args:
             objective: energy per row.
             x0: start of every row; float32 or float64, any device. Not written to.
-            progress: called as (iteration, active rows).
+            progress: called as (iterations of the furthest row, rows still active).
 
         Returns:
             The best finite point of every row, on x0's device.
@@ -98,13 +98,14 @@ class _Run:
             finite = np.isfinite(seen).all(0)
             self._remember(seen[0], np.sqrt(seen[1]), finite)
             self._judge(np.sqrt(seen[1]), finite)
-        if self.iteration >= self.solver.max_iterations:
+        reached = self.iteration
+        if reached >= self.solver.max_iterations:
             self._end(self.running, Status.MAX_ITERATIONS)
         if self.running.any():
             self._step(gradient, finite)
+        if progress is not None and (reached or not self.running.all()):
+            progress(reached, int(self.running.sum()))
         self._compact()
-        if progress is not None and self.iteration:
-            progress(self.iteration, int(self.running.sum()))
 
     def _remember(self, energy: np.ndarray, norm: np.ndarray, finite: np.ndarray) -> None:
         """Keep the point of every row that is better than its best."""

@@ -16,7 +16,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 Progress = Callable[[int, int], None]
-"""Called as (iteration, active rows) whenever the furthest row completes an iteration."""
+"""Called as (iterations of the furthest row, rows still active) whenever either changes."""
 
 
 class Status(enum.IntEnum):

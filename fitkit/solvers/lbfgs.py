@@ -53,7 +53,7 @@ class LBFGS:
             objective: energy per row; must be finite at x0 for a row to be fitted, and may be NaN or infinite elsewhere
                 (steps are shortened).
             x0: start of every row; float32 or float64, any device. Not written to.
-            progress: called as (iteration, active rows).
+            progress: called as (iterations of the furthest row, rows still active).
 
         Returns:
             The best finite point of every row, on x0's device.
@@ -81,7 +81,7 @@ class _Run:
         self.status = np.full(count, int(Status.RUNNING))
         self.iterations = np.zeros(count, dtype=np.int64)
         self.evaluations = np.zeros(count, dtype=np.int64)
-        self.furthest = 0
+        self.reached = 0, count
         self.started = False
         # The batch: what follows shrinks as rows leave.
         self.rows = np.arange(count)
@@ -106,10 +106,10 @@ class _Run:
                 self._fail(np.flatnonzero(failed))
             else:
                 self._start(seen)
-        furthest = int(self.iterations.max(initial=0))
-        if progress is not None and furthest > self.furthest:
-            progress(furthest, int(self.running.sum()))
-        self.furthest = furthest
+        reached = int(self.iterations.max(initial=0)), int(self.running.sum())
+        if progress is not None and reached != self.reached:
+            progress(*reached)
+        self.reached = reached
         self._compact()
 
     def _start(self, energy: np.ndarray) -> None:
