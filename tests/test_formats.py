@@ -308,6 +308,12 @@ BAD_DOCUMENTS: dict[str, tuple[object, str]] = {
     "mmpose, 3D": ([{"keypoints": [[1, 2, 3]], "keypoint_scores": [1]}], "expected pairs x, y"),
     "mmpose, ragged": ([{"keypoints": [[1, 2], [3]], "keypoint_scores": [1, 1]}], "expected pairs x, y"),
     "mmpose, scores": ([{**mmpose_instance(), "keypoint_scores": [1.0]}], "got 1 keypoint_scores for 17"),
+    "coco, size in words": (
+        {"images": [{**IMAGES[0], "width": "wide"}], "annotations": [coco_annotation()]},
+        "a value of the wrong kind",
+    ),
+    "coco, images is a number": ({"images": 3, "annotations": []}, "a value of the wrong kind"),
+    "mmpose, box in words": ([{**mmpose_instance(), "bbox": ["x"]}], "a value of the wrong kind"),
     "huge number": ({"people": [{"pose_keypoints_2d": [10**400] * 75}]}, "expected a list of numbers"),
 }
 

@@ -7,7 +7,8 @@ import json
 import os
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -104,10 +105,20 @@ def open_keypoints(path: Path) -> list[Recorded]:
     formats = [FORMATS.get(name) for name in FORMATS]
     for candidate in formats:
         if candidate.recognises(document):
-            entries: list[Recorded] = candidate.read(document, path)
+            with _explaining(path):
+                entries: list[Recorded] = candidate.read(document, path)
             return entries
     accepted = "; ".join(candidate.summary for candidate in formats)
     raise InputError(f"{path} holds {describe(document)}, which is no known keypoint format. Known are {accepted}.")
+
+
+@contextmanager
+def _explaining(path: Path) -> Iterator[None]:
+    """Turn what a value of the wrong kind, deep in a file, makes Python raise into one sentence."""
+    try:
+        yield
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError) as error:
+        raise InputError(f"{path} has a value of the wrong kind: {' '.join(str(error).split())}.") from error
 
 
 def _nobody() -> Keypoints:
@@ -116,7 +127,8 @@ def _nobody() -> Keypoints:
 
 def unpack(entry: Recorded, path: Path, image_size: tuple[int, int] | None = None) -> Keypoints:
     """Return one recorded picture's keypoints, checked, with its name and size."""
-    keypoints = entry.unpack()
+    with _explaining(path):
+        keypoints = entry.unpack()
     recorded = keypoints.image_size
     if recorded is not None and image_size is not None and tuple(recorded) != tuple(image_size):
         raise InputError(
@@ -178,13 +190,12 @@ def rate_name(recorded: str | None, image: Path) -> int:
         return 3 + same
     if Path(parts[-1]).stem == image.stem or recorded == image.stem:
         return 3
-    return 2 if recorded.isdecimal() and _number(image.stem) == int(recorded) else 0
+    return 2 if recorded.isdecimal() and without_zeros(image.stem.rpartition("_")[2]) == without_zeros(recorded) else 0
 
 
-def _number(stem: str) -> int | None:
-    """Return the number that a stem such as COCO_val2014_000000000192 is or ends with after an underscore."""
-    last = stem.rpartition("_")[2]
-    return int(last) if last.isascii() and last.isdecimal() else None
+def without_zeros(stem: str) -> str:
+    """Return a number without its leading zeros, and any other text as it is."""
+    return (stem.lstrip("0") or "0") if stem.isdecimal() else stem
 
 
 def _parse(path: Path) -> Any:

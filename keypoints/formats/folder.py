@@ -10,7 +10,7 @@ from pathlib import Path
 from fitkit.errors import InputError
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.formats.base import Recorded
-from fitkit.keypoints.formats.files import open_keypoints, select_image, stem_of, unpack
+from fitkit.keypoints.formats.files import open_keypoints, select_image, stem_of, unpack, without_zeros
 
 SUFFIXES = ("_keypoints.json", ".json", ".npz", "_keypoints.npz")
 """What may follow a picture's stem (or its whole name) in the name of its keypoint file, best first."""
@@ -139,7 +139,7 @@ class _Opened:
 def _recorded_key(name: str) -> str:
     """Return the stem of a recorded name; of numbers, without leading zeros."""
     stem = name if name.isdecimal() else Path(name.replace("\\", "/")).stem
-    return str(int(stem)) if stem.isascii() and stem.isdecimal() else stem
+    return without_zeros(stem)
 
 
 def _keys(image: Path) -> list[str]:
