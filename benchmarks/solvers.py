@@ -1,9 +1,9 @@
-"""Cost of the solvers themselves: python benchmarks/solvers.py [--json FILE]
+"""Cost of the solvers themselves. Usage: python benchmarks/solvers.py [--json FILE].
 
-One robust regression (150 unknowns, a size and a roughness near those of a keypoint fit) is solved by our L-BFGS in
-batches and by torch.optim.LBFGS row by row. The processor time spent inside the objective is subtracted; what is left is
-what a solver (with autograd's own start) adds: microseconds per iteration of the batch (ours) and of a row (both). Beside
-it stand evaluations per iteration and the mean energy reached.
+One robust regression (150 unknowns, of a keypoint fit's size and roughness) is solved by our L-BFGS in batches and by
+torch.optim.LBFGS row by row. The processor time spent inside the objective is subtracted; what is left is what a solver,
+with autograd's own start, adds: microseconds per iteration of the batch (ours) and of a row (both). Beside it stand
+evaluations per iteration and the mean energy reached. Other work on the machine inflates all times alike.
 """
 
 from __future__ import annotations
@@ -131,7 +131,7 @@ def main() -> None:
     """Print the table, and write it as json where asked."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--json", type=Path, help="also write the numbers here")
-    parser.add_argument("--repeat", type=int, default=3, help="the fastest of so many runs counts")
+    parser.add_argument("--repeat", type=int, default=5, help="the fastest of so many runs counts")
     options = parser.parse_args()
     torch.set_num_threads(1)
     table = []

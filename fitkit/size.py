@@ -43,8 +43,9 @@ def pixels_per_metre(model: BodyModel, observations: Observations) -> Float[Tens
     if not spans:
         return _from_extent(points, confidence)
     first, second = ([place[pair[end]] for pair in spans] for end in (0, 1))
-    actual = _rest_lengths(model, [(observations.landmarks[place[a]], observations.landmarks[place[b]]) for a, b in spans])
-    actual = actual.to(points)
+    landmarks = tuple(observations.landmarks[place[name]] for pair in spans for name in pair)
+    rest = model(zeros(model.layout, 1, like=points)).landmarks(landmarks)[0, 0]
+    actual = (rest[0::2] - rest[1::2]).norm(dim=-1)
     seen = (points[..., first, :] - points[..., second, :]).norm(dim=-1)
     ratios, order = (seen / actual).sort(dim=-1)
     weights = (confidence[..., first] * confidence[..., second] * actual).gather(-1, order)
@@ -52,13 +53,6 @@ def pixels_per_metre(model: BodyModel, observations: Observations) -> Float[Tens
     size = ratios.gather(-1, reached.int().argmax(-1, keepdim=True))[..., 0]
     usable = (weights.sum(-1) > 0) & (size > 0)
     return torch.where(usable, size, _from_extent(points, confidence))
-
-
-def _rest_lengths(model: BodyModel, spans: list[tuple[str, str]]) -> Float[Tensor, " S"]:
-    names = tuple(dict.fromkeys(name for span in spans for name in span))
-    like = model(zeros(model.layout, 1)).landmarks(names)[0, 0]
-    at = {name: like[k] for k, name in enumerate(names)}
-    return torch.stack([(at[a] - at[b]).norm() for a, b in spans])
 
 
 def _from_extent(points: Float[Tensor, "B N K 2"], confidence: Float[Tensor, "B N K"]) -> Float[Tensor, "B N"]:

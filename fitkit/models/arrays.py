@@ -17,7 +17,7 @@ from fitkit.models.sparse import SkinnedShape
 
 _SHAPE_COLUMNS = 300
 _EXPRESSION_COLUMNS = 100
-_REQUIRED = ("v_template", "f", "shapedirs", "J_regressor", "weights", "kintree_table")
+_REQUIRED = ("v_template", "f", "shapedirs", "weights", "kintree_table")
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], choice: ModelChoice, fil
     own (`J_template`, `J_shapedirs`, `landmark_*`, ...). Raises `InputError` when something needed is missing.
     """
     missing = [key for key in _REQUIRED if key not in arrays]
+    if "J_template" not in arrays and "J_regressor" not in arrays:
+        missing.append("J_regressor")
     if missing:
         raise InputError(f"This is no {choice.kind} model file: it lacks {', '.join(missing)}.")
     names = JOINT_NAMES[choice.kind]
@@ -106,10 +108,10 @@ def _joints(
     arrays: Mapping[str, np.ndarray], template: np.ndarray, shapedirs: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean joints (J, 3) and their change with each coefficient (J, 3, S)."""
-    regressor = np.asarray(arrays["J_regressor"], dtype=np.float64)
     if "J_template" not in arrays:
+        regressor = np.asarray(arrays["J_regressor"], dtype=np.float64)
         return regressor @ template, np.einsum("jv,vds->jds", regressor, shapedirs)
-    directions = np.zeros((len(regressor), 3, shapedirs.shape[2]))
+    directions = np.zeros((len(arrays["J_template"]), 3, shapedirs.shape[2]))
     known = np.asarray(arrays["J_shapedirs"], dtype=np.float64)
     count = min(known.shape[2], int(arrays["num_betas"]), shapedirs.shape[2])
     directions[..., :count] = known[..., :count]

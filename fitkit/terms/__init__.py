@@ -16,6 +16,7 @@ TERMS = Registry(
         "bending": "fitkit.terms.bending:Bending",
         "depth_anchor": "fitkit.terms.depth_anchor:DepthAnchor",
         "focal_prior": "fitkit.terms.focal_prior:FocalPrior",
+        "upright": "fitkit.terms.upright:Upright",
     },
 )
 """Names that recipes use for the terms."""
