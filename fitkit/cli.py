@@ -36,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("default", UserWarning)
             warnings.showwarning = _show_warning
             code = cli.main(args=list(sys.argv[1:] if arguments is None else arguments), standalone_mode=False)
             sys.stdout.flush()

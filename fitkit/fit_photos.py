@@ -21,6 +21,7 @@ from fitkit.progress import ProgressBar
 from fitkit.version import __version__
 
 if TYPE_CHECKING:
+    from fitkit.recipe import Recipe
     from fitkit.results import FitResult
 
 GROUP_PIXELS = 100_000_000
@@ -139,6 +140,22 @@ class PhotoFits:
         return self.tally
 
     @cached_property
+    def _recipe(self) -> Recipe:
+        """The recipe. What is wrong with it, the model or the device is said before the first photo is looked at."""
+        # Late: torch takes a second or more to import, and a run that finds everything done needs none of it.
+        from fitkit.api import choose_device
+        from fitkit.model_files import check_names, find_model, installed_models
+        from fitkit.recipe import load_recipe
+
+        options = self.options
+        choose_device(options.device)
+        check_names(options.model, options.gender or "neutral")
+        installed = [entry for entry in installed_models(options.model_dir) if entry.name == options.model]
+        if options.gender or not any(entry.path for entry in installed):
+            find_model(options.model, options.gender or "neutral", options.model_dir)
+        return load_recipe(options.recipe)
+
+    @cached_property
     def _detector(self) -> Any:
         from fitkit.keypoints.detectors import DETECTORS
 
@@ -207,7 +224,9 @@ class PhotoFits:
         """Yield photos with people, as many at a time as are fitted at once."""
         group: list[_Seen] = []
         for job in jobs:
-            seen = attempt(job.photo, partial(self._see, job), self.tally, self.terminal) if job else None
+            seen = None
+            if job and self._recipe:
+                seen = attempt(job.photo, partial(self._see, job), self.tally, self.terminal)
             bar.advance()
             if seen is None:
                 continue
@@ -222,8 +241,6 @@ class PhotoFits:
 
     def _see(self, job: _Job) -> _Seen | None:
         """Return a photo with its people, or None when there are none."""
-        from fitkit.api import usable_people
-
         image = read_image(job.photo)
         found = job.given or self._detector.detect(image.pixels)
         if found.image_size is not None and tuple(found.image_size) != image.size:
@@ -235,6 +252,8 @@ class PhotoFits:
             self.tally.empty += 1
             self.terminal.line(f"{job.photo}: nobody was found")
             return None
+        from fitkit.api import usable_people
+
         found = replace(found, image_size=image.size, focal_length=image.focal_px, source=str(job.photo))
         return _Seen(job, image, found.select(usable_people(found)))
 
@@ -257,7 +276,6 @@ class PhotoFits:
 
     def _fit(self, group: list[_Seen]) -> list[list[FitResult]]:
         """Return the results of each photo's people."""
-        # Late: torch takes a second or more to import, and a run that finds everything done needs none of it.
         from fitkit import api
 
         options = self.options
@@ -265,7 +283,7 @@ class PhotoFits:
             [seen.keypoints for seen in group],
             model=options.model,
             gender=options.gender,
-            recipe=options.recipe,
+            recipe=self._recipe,
             device=options.device,
             batch_size=options.batch_size,
             focal=options.focal,

@@ -46,8 +46,8 @@ class Tally:
 
     def describe(self, verb: str, out: Path) -> str:
         """Return one line on all photos; `verb` says what was done to them, such as "fitted"."""
-        people = f"{self.people} {'person' if self.people == 1 else 'people'}"
-        parts = [f"{self.done} {verb} ({people})"]
+        people = f" ({self.people} {'person' if self.people == 1 else 'people'})" if self.people else ""
+        parts = [f"{self.done} {verb}{people}"]
         parts += [f"{self.kept} done before"] * bool(self.kept)
         parts += [f"{self.differing} kept as made by other settings"] * bool(self.differing)
         parts += [f"{self.empty} without people"] * bool(self.empty)
