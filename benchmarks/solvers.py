@@ -1,9 +1,9 @@
 """Cost of the solvers themselves. Usage: python benchmarks/solvers.py [--json FILE].
 
 One robust regression (150 unknowns, of a keypoint fit's size and roughness) is solved by our L-BFGS in batches and by
-torch.optim.LBFGS row by row. The processor time spent inside the objective is subtracted; what is left is what a solver,
-with autograd's own start, adds: microseconds per iteration of the batch (ours) and of a row (both). Beside it stand
-evaluations per iteration and the mean energy reached. Other work on the machine inflates all times alike.
+torch.optim.LBFGS row by row. The processor time spent inside the objective is subtracted; what is left is what a
+solver, with autograd's own start, adds: microseconds per iteration of the batch (ours) and of a row (both). Beside it
+stand evaluations per iteration and the mean energy reached. Other work on the machine inflates all times alike.
 """
 
 from __future__ import annotations

@@ -387,6 +387,18 @@ def test_solvers_work_within_no_grad():
     assert not found.x.requires_grad
 
 
+@pytest.mark.parametrize("case_name", CASES)
+def test_the_way_of_other_devices_is_that_of_the_cpu(case_name, monkeypatch):
+    """On the CPU the products are numpy's; elsewhere they are torch's, in the same lines."""
+    case, solver = CASES[case_name](), LBFGS(max_iterations=30)
+    reference = solver.minimise(case.objective, case.x0)
+    for module in ("curvature", "lbfgs"):
+        monkeypatch.setattr(f"fitkit.solvers.{module}.as_array", lambda tensor: tensor)
+    found = solver.minimise(case.objective, case.x0)
+    torch.testing.assert_close(found.energy, reference.energy, rtol=1e-3, atol=1e-6)
+    assert (found.iterations - reference.iterations).abs().max() <= 3
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("solver_name", SOLVERS)

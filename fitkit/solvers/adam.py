@@ -11,6 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fitkit.solvers.base import Objective, Progress, Solution, Status, evaluate
+from fitkit.solvers.ledger import Ledger
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,11 @@ class Adam:
         """
         with torch.no_grad():
             run = _Run(self, objective, x0)
-            while run.rows.size:
-                run.advance(progress)
-            return run.solution()
+            while run.leave():
+                run.advance()
+                run.ledger.tell(progress)
+                run.step()
+            return run.ledger.solution()
 
     def rate(self, iteration: int) -> float:
         """Return the learning rate of a step, counted from 0."""
@@ -64,128 +67,89 @@ class Adam:
 
 
 class _Run:
-    """One minimisation: the rows still in the batch, and the results of all.
-
-    `local` are indices in the batch, `rows` in x0.
-    """
+    """One minimisation. `local` are indices in the batch, `rows` in x0."""
 
     def __init__(self, solver: Adam, objective: Objective, x0: Tensor) -> None:
         count = len(x0)
-        self.solver, self.whole, self.objective = solver, objective, objective
+        self.solver, self.ledger = solver, Ledger(objective, x0)
         self.iteration = 0
-        self.x = x0.detach().clone()
-        self.energy = np.full(count, np.nan)
-        self.gradient_norm = np.full(count, np.nan)
-        self.status = np.full(count, int(Status.RUNNING))
-        self.iterations = np.zeros(count, dtype=np.int64)
-        self.evaluations = np.zeros(count, dtype=np.int64)
-        # The batch: what follows shrinks as rows leave.
-        self.rows = np.arange(count)
-        self.running = np.ones(count, dtype=bool)
-        self.position, self.best = self.x, self.x
-        self.mean, self.square = torch.zeros_like(self.x), torch.zeros_like(self.x)
+        self.position = self.best = self.ledger.x.clone()
+        self.gradient = self.mean = self.square = torch.zeros_like(self.position)
+        self.finite = np.ones(count, dtype=bool)
         self.scale = np.ones(count)
         self.retreats = np.zeros(count, dtype=np.int64)
         self.anchor = np.full(count, np.inf)
         self.waited = np.zeros(count, dtype=np.int64)
 
-    def advance(self, progress: Progress | None) -> None:
-        """Evaluate the batch, judge every row, and step."""
-        energy, gradient = evaluate(self.objective, self.position)
-        self.evaluations[self.rows[self.running]] += 1
-        seen = torch.stack((energy.to(self.x.dtype), (gradient * gradient).sum(-1))).cpu().double().numpy()
+    def advance(self) -> None:
+        """Evaluate the batch and judge every row."""
+        ledger = self.ledger
+        energy, self.gradient = evaluate(ledger.objective, self.position)
+        squared = (self.gradient * self.gradient).sum(-1)
+        seen = torch.stack((energy.to(squared.dtype), squared)).cpu().double().numpy()
+        rows = ledger.rows[ledger.running]
+        ledger.evaluations[rows] += 1
+        ledger.iterations[rows] = self.iteration
         with np.errstate(all="ignore"):
-            finite = np.isfinite(seen).all(0)
-            self._remember(seen[0], np.sqrt(seen[1]), finite)
-            self._judge(np.sqrt(seen[1]), finite)
-        reached = self.iteration
-        if reached >= self.solver.max_iterations:
-            self._end(self.running, Status.MAX_ITERATIONS)
-        if self.running.any():
-            self._step(gradient, finite)
-        if progress is not None and (reached or not self.running.all()):
-            progress(reached, int(self.running.sum()))
-        self._compact()
+            self.finite = np.isfinite(seen).all(0)
+            self._remember(seen[0], np.sqrt(seen[1]))
+            self._judge(np.sqrt(seen[1]))
 
-    def _remember(self, energy: np.ndarray, norm: np.ndarray, finite: np.ndarray) -> None:
+    def _remember(self, energy: np.ndarray, norm: np.ndarray) -> None:
         """Keep the point of every row that is better than its best."""
+        ledger = self.ledger
         if self.iteration == 0:
-            self.energy, self.gradient_norm = energy.copy(), norm.copy()
-            better = self.running & finite
-        else:
-            better = self.running & finite & (energy < self.energy[self.rows])
-            self.energy[self.rows[better]] = energy[better]
-            self.gradient_norm[self.rows[better]] = norm[better]
+            ledger.energy, ledger.gradient_norm = energy.copy(), norm.copy()
+            return
+        better = ledger.running & self.finite & (energy < ledger.energy[ledger.rows])
+        rows = ledger.rows[better]
+        ledger.energy[rows], ledger.gradient_norm[rows] = energy[better], norm[better]
         self.best = self.position if better.all() else torch.where(self._mask(better), self.position, self.best)
 
-    def _judge(self, norm: np.ndarray, finite: np.ndarray) -> None:
+    def _judge(self, norm: np.ndarray) -> None:
         """End the rows that are done or lost."""
-        solver = self.solver
-        best = self.energy[self.rows]
+        solver, ledger, finite = self.solver, self.ledger, self.finite
+        best = ledger.energy[ledger.rows]
         progressed = best < self.anchor - solver.change_tolerance * np.abs(best)
         self.anchor = np.where(progressed, best, self.anchor)
         self.waited = np.where(progressed, 0, self.waited + 1)
         self.retreats += ~finite
         lost = ~finite & ((self.iteration == 0) | (self.retreats > solver.max_retreats))
-        self._end(self.running & lost, Status.NON_FINITE)
-        self._end(self.running & finite & (norm <= solver.gradient_tolerance), Status.CONVERGED)
-        self._end(self.running & (self.waited >= solver.patience), Status.STALLED)
+        ledger.end(ledger.running & lost, Status.NON_FINITE)
+        ledger.end(ledger.running & finite & (norm <= solver.gradient_tolerance), Status.CONVERGED)
+        ledger.end(ledger.running & (self.waited >= solver.patience), Status.STALLED)
+        if self.iteration >= solver.max_iterations:
+            ledger.end(ledger.running.copy(), Status.MAX_ITERATIONS)
 
-    def _step(self, gradient: Tensor, finite: np.ndarray) -> None:
+    def step(self) -> None:
         """Move every running row: along its mean gradient, or back to its best point where it is non-finite."""
-        first, second = self.solver.betas
-        self.scale = np.where(finite, self.scale, 0.5 * self.scale)
-        good = self._mask(finite)
-        gradient = torch.where(good, gradient, 0.0)
+        running, solver = self.ledger.running, self.solver
+        if not running.any():
+            return
+        first, second = solver.betas
+        self.iteration += 1
+        self.scale = np.where(self.finite, self.scale, 0.5 * self.scale)
+        good = self._mask(self.finite)
+        gradient = torch.where(good, self.gradient, 0.0)
         self.mean = torch.where(good, self.mean * first + gradient * (1 - first), 0.0)
         self.square = torch.where(good, self.square * second + gradient * gradient * (1 - second), self.square)
-        rate = self.solver.rate(self.iteration)
-        self.iteration += 1
-        self.iterations[self.rows[self.running]] += 1
-        unbias = math.sqrt(1 - second**self.iteration)
-        root = self.square.sqrt() / unbias + self.solver.epsilon
-        sizes = self._beside(np.where(self.running, rate * self.scale / (1 - first**self.iteration), 0.0))
-        start = torch.where(good & self._mask(self.running), self.position, self.best)
-        self.position = start - sizes.to(self.x.dtype)[:, None] * (self.mean / root)
+        root = self.square.sqrt() / math.sqrt(1 - second**self.iteration) + solver.epsilon
+        rate = solver.rate(self.iteration - 1) / (1 - first**self.iteration)
+        sizes = self.ledger.on_device(np.where(running, rate * self.scale, 0.0))
+        start = torch.where(good & self._mask(running), self.position, self.best)
+        self.position = start - sizes[:, None] * (self.mean / root)
 
-    def _end(self, which: np.ndarray, status: Status) -> None:
-        """Close the rows of the batch that a mask marks."""
-        if which.any():
-            self.status[self.rows[which]] = status
-            self.running = self.running & ~which
-
-    def _compact(self) -> None:
-        """Let finished rows leave the batch when that pays, and all of them at the end."""
-        active, count = int(self.running.sum()), self.running.size
-        worthwhile = count > self.solver.compact_above and active <= self.solver.compact_share * count
-        if active and not worthwhile:
-            return
-        self.x = self.x.index_copy(0, self._beside(self.rows), self.best)
-        keep = np.flatnonzero(self.running)
-        self.rows = self.rows[keep]
-        if active:
-            index = self._beside(keep)
+    def leave(self) -> bool:
+        """Let finished rows leave the batch when that pays; return whether any row is left."""
+        keep = self.ledger.leave(self.best, share=self.solver.compact_share, above=self.solver.compact_above)
+        if keep is not None and keep.size:
+            index = self.ledger.on_device(keep)
             for name in ("position", "best", "mean", "square"):
                 setattr(self, name, getattr(self, name)[index])
-            for name in ("running", "scale", "retreats", "anchor", "waited"):
+            for name in ("scale", "retreats", "anchor", "waited"):
                 setattr(self, name, getattr(self, name)[keep])
-            self.objective = self.whole.select(self._beside(self.rows))
-
-    def _beside(self, array: np.ndarray) -> Tensor:
-        """Return an array of the host as a tensor beside x0."""
-        return torch.from_numpy(array).to(self.x.device)
+        return bool(self.ledger.rows.size)
 
     def _mask(self, which: np.ndarray) -> Tensor:
         """Return (B,) bool of the host as (B, 1) beside x0."""
-        return self._beside(which)[:, None]
-
-    def solution(self) -> Solution:
-        """Return the results of all rows."""
-        return Solution(
-            x=self.x,
-            energy=torch.from_numpy(self.energy).to(self.x),
-            gradient_norm=torch.from_numpy(self.gradient_norm).to(self.x),
-            status=self._beside(self.status),
-            iterations=self._beside(self.iterations),
-            evaluations=self._beside(self.evaluations),
-        )
+        return self.ledger.on_device(which)[:, None]

@@ -194,4 +194,4 @@ class Curvature:
         """Return numbers of the host in the workspace's precision, on its device."""
         if isinstance(self.work, np.ndarray):
             return numbers.astype(self.work.dtype, copy=False)
-        return torch.from_numpy(numbers).to(self.device, self.work.dtype)
+        return torch.from_numpy(numbers).to(self.work.dtype).to(self.device)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from fitkit.solvers.base import Objective, Progress, Solution, Status, evaluate
 from fitkit.solvers.curvature import Curvature, as_array, as_tensor
+from fitkit.solvers.ledger import Ledger
 from fitkit.solvers.line_search import LineSearch
 
 
@@ -60,89 +61,79 @@ class LBFGS:
         """
         with torch.no_grad():
             run = _Run(self, objective, x0)
-            while run.rows.size:
-                run.advance(progress)
-            return run.solution()
+            run.start()
+            run.ledger.tell(progress)
+            while run.leave():
+                run.advance()
+                run.ledger.tell(progress)
+            return run.ledger.solution()
 
 
 class _Run:
-    """One minimisation: the rows still in the batch, and the results of all.
-
-    `local` are indices in the batch, `rows` in x0.
-    """
+    """One minimisation. `local` are indices in the batch, `rows` in x0."""
 
     def __init__(self, solver: LBFGS, objective: Objective, x0: Tensor) -> None:
-        count = len(x0)
-        self.solver, self.whole, self.objective = solver, objective, objective
+        self.solver = solver
         self.precision = float(torch.finfo(x0.dtype).eps)
-        self.x = x0.detach().clone()
-        self.energy = np.full(count, np.nan)
-        self.gradient_norm = np.full(count, np.nan)
-        self.status = np.full(count, int(Status.RUNNING))
-        self.iterations = np.zeros(count, dtype=np.int64)
-        self.evaluations = np.zeros(count, dtype=np.int64)
-        self.reached = 0, count
-        self.started = False
-        # The batch: what follows shrinks as rows leave.
-        self.rows = np.arange(count)
-        self.running = np.ones(count, dtype=bool)
-        self.small_changes = np.zeros(count, dtype=np.int64)
-        self.position: Any = as_array(self.x.clone())
-        self.curvature = Curvature(self.x, solver.history)
+        self.ledger = Ledger(objective, x0)
+        self.position: Any = as_array(self.ledger.x.clone())
+        self.curvature = Curvature(self.ledger.x, solver.history)
         self.search = LineSearch(
-            count, c1=solver.c1, c2=solver.c2, max_trials=solver.max_line_search, precision=self.precision
+            len(x0), c1=solver.c1, c2=solver.c2, max_trials=solver.max_line_search, precision=self.precision
         )
+        self.small_changes = np.zeros(len(x0), dtype=np.int64)
 
-    def advance(self, progress: Progress | None) -> None:
-        """Evaluate the batch once and let every row act on what it saw."""
-        trial = self.curvature.trial(self.position, self.search.step) if self.started else self.position
-        energy, gradient = evaluate(self.objective, as_tensor(trial))
-        self.evaluations[self.rows[self.running]] += 1
+    def start(self) -> None:
+        """Evaluate every row at its start and choose the first directions."""
+        ledger = self.ledger
+        if not ledger.rows.size:
+            return
+        energy = self._evaluate(self.position)
         with np.errstate(all="ignore"):
-            seen = self.curvature.observe(energy, gradient)
-            if self.started:
-                accepted, failed = self.search.advance(seen, self.curvature.slope, self.running)
-                self._accept(np.flatnonzero(accepted), trial, seen)
-                self._fail(np.flatnonzero(failed))
-            else:
-                self._start(seen)
-        reached = int(self.iterations.max(initial=0)), int(self.running.sum())
-        if progress is not None and reached != self.reached:
-            progress(*reached)
-        self.reached = reached
-        self._compact()
+            norm = np.sqrt(self.curvature.squared_gradient)
+            ledger.energy, ledger.gradient_norm = energy.copy(), norm
+            usable = np.isfinite(energy) & np.isfinite(norm)
+            converged = usable & (norm <= self.solver.gradient_tolerance)
+            ledger.end(~usable, Status.NON_FINITE)
+            ledger.end(converged, Status.CONVERGED)
+            if self.solver.max_iterations <= 0:
+                ledger.end(ledger.running.copy(), Status.MAX_ITERATIONS)
+            going = np.flatnonzero(ledger.running)
+            if going.size:
+                self.curvature.accept(going)
+                self._search(going, self.curvature.direct(going))
 
-    def _start(self, energy: np.ndarray) -> None:
-        """Take the first evaluation of every row as its origin."""
-        self.started = True
-        norm = np.sqrt(self.curvature.squared_gradient)
-        self.energy, self.gradient_norm = energy.copy(), norm
-        usable = np.isfinite(energy) & np.isfinite(norm)
-        converged = norm <= self.solver.gradient_tolerance
-        self._end(np.flatnonzero(~usable), Status.NON_FINITE)
-        self._end(np.flatnonzero(usable & converged), Status.CONVERGED)
-        going = np.flatnonzero(usable & ~converged)
-        if self.solver.max_iterations <= 0:
-            self._end(going, Status.MAX_ITERATIONS)
-        elif going.size:
-            self.curvature.accept(going)
-            self._search(going, self.curvature.direct(going))
+    def advance(self) -> None:
+        """Evaluate the batch once and let every row act on what it saw."""
+        trial = self.curvature.trial(self.position, self.search.step)
+        energy = self._evaluate(trial)
+        with np.errstate(all="ignore"):
+            accepted, failed = self.search.advance(energy, self.curvature.slope, self.ledger.running)
+            self._accept(np.flatnonzero(accepted), trial, energy)
+            self._fail(np.flatnonzero(failed))
+
+    def _evaluate(self, trial: Any) -> np.ndarray:
+        """Return the energy of every row of the batch, and let the curvature see the gradient."""
+        energy, gradient = evaluate(self.ledger.objective, as_tensor(trial))
+        self.ledger.evaluations[self.ledger.rows[self.ledger.running]] += 1
+        with np.errstate(all="ignore"):
+            return self.curvature.observe(energy, gradient)
 
     def _accept(self, local: np.ndarray, trial: Any, energy: np.ndarray) -> None:
         """Move rows to their trial point, test for the end, and give the others their next direction."""
         if not local.size:
             return
-        solver, curvature, rows = self.solver, self.curvature, self.rows[local]
+        solver, curvature, ledger, rows = self.solver, self.curvature, self.ledger, self.ledger.rows[local]
         self._move(local, trial)
-        before, after, step = self.energy[rows], energy[local], self.search.step[local]
+        before, after, step = ledger.energy[rows], energy[local], self.search.step[local]
         small = before - after <= solver.change_tolerance * np.maximum(np.abs(before), np.abs(after))
         small |= step * np.sqrt(curvature.squared_direction[local]) <= solver.step_tolerance
         norm = np.sqrt(curvature.squared_gradient[local])
-        self.energy[rows], self.gradient_norm[rows] = after, norm
-        self.iterations[rows] += 1
+        ledger.energy[rows], ledger.gradient_norm[rows] = after, norm
+        ledger.iterations[rows] += 1
         self.small_changes[local] = np.where(small, self.small_changes[local] + 1, 0)
         curvature.accept(local)
-        spent = self.iterations[rows] >= solver.max_iterations
+        spent = ledger.iterations[rows] >= solver.max_iterations
         stalled = self.small_changes[local] >= solver.patience
         converged = norm <= solver.gradient_tolerance
         ended = spent | stalled | converged
@@ -157,7 +148,7 @@ class _Run:
 
     def _move(self, local: np.ndarray, trial: Any) -> None:
         """Make the trial the position of rows, without writing into an array that the objective has seen."""
-        if local.size == self.running.size:
+        if local.size == self.ledger.running.size:
             self.position = trial
             return
         index = self.curvature.index(local)
@@ -169,25 +160,24 @@ class _Run:
         if not local.size:
             return
         _, energy, slope = self.search.origin[:, local]
-        position = as_tensor(self.position)[self._on_device(local)]
-        moved = self.precision * position.norm(dim=-1).cpu().double().numpy() * self.gradient_norm[self.rows[local]]
-        noise = np.maximum(100 * self.precision * np.abs(energy), 10 * moved)
+        norm = self.ledger.gradient_norm[self.ledger.rows[local]]
+        size = as_tensor(self.position)[self.ledger.on_device(local)].norm(dim=-1).cpu().double().numpy()
+        noise = self.precision * np.maximum(100 * np.abs(energy), 10 * size * norm)
         resolved = -slope > np.maximum(self.solver.change_tolerance * np.abs(energy), noise)
         retry = resolved & (self.curvature.pairs[local] > 0)
         finite = np.isfinite(self.search.high[1, local])
         self._end(local[~resolved], Status.STALLED)
         self._end(local[resolved & ~retry & finite], Status.LINE_SEARCH_FAILED)
         self._end(local[resolved & ~retry & ~finite], Status.NON_FINITE)
-        again = local[retry]
-        if again.size:
-            self.curvature.descend(again)
-            self._search(again, -(self.gradient_norm[self.rows[again]] ** 2))
+        if retry.any():
+            self.curvature.descend(local[retry])
+            self._search(local[retry], -(norm[retry] ** 2))
 
     def _search(self, local: np.ndarray, slope: np.ndarray) -> None:
         """Begin a search of rows along their directions, unless it promises less than the precision resolves."""
-        rows = self.rows[local]
-        step = np.where(self.curvature.pairs[local] > 0, 1.0, np.minimum(1.0, 1.0 / self.gradient_norm[rows]))
-        energy = self.energy[rows]
+        rows = self.ledger.rows[local]
+        norm, energy = self.ledger.gradient_norm[rows], self.ledger.energy[rows]
+        step = np.where(self.curvature.pairs[local] > 0, 1.0, np.minimum(1.0, 1.0 / norm))
         self.search.begin(local, energy, slope, step)
         hopeless = -slope * step <= self.precision * np.abs(energy)
         if hopeless.any():
@@ -195,37 +185,16 @@ class _Run:
 
     def _end(self, local: np.ndarray, status: Status) -> None:
         """Close rows; while still in the batch they stay where they are."""
-        self.status[self.rows[local]] = status
-        self.running[local] = False
+        self.ledger.end(local, status)
         self.search.step[local] = 0.0
 
-    def _compact(self) -> None:
-        """Let finished rows leave the batch when that pays, and all of them at the end."""
-        active, count = int(self.running.sum()), self.running.size
-        worthwhile = count > self.solver.compact_above and active <= self.solver.compact_share * count
-        if active and not worthwhile:
-            return
-        keep = np.flatnonzero(self.running)
-        self.x[self._on_device(self.rows)] = as_tensor(self.position)
-        self.rows = self.rows[keep]
-        if active:
-            self.running, self.small_changes = self.running[keep], self.small_changes[keep]
+    def leave(self) -> bool:
+        """Let finished rows leave the batch when that pays; return whether any row is left."""
+        solver = self.solver
+        keep = self.ledger.leave(as_tensor(self.position), share=solver.compact_share, above=solver.compact_above)
+        if keep is not None and keep.size:
             self.search.take(keep)
             self.curvature.take(keep)
+            self.small_changes = self.small_changes[keep]
             self.position = self.position[self.curvature.index(keep)]
-            self.objective = self.whole.select(self._on_device(self.rows))
-
-    def _on_device(self, array: np.ndarray) -> Tensor:
-        """Return an array of the host as a tensor beside x0."""
-        return torch.from_numpy(array).to(self.x.device)
-
-    def solution(self) -> Solution:
-        """Return the results of all rows."""
-        return Solution(
-            x=self.x,
-            energy=torch.from_numpy(self.energy).to(self.x),
-            gradient_norm=torch.from_numpy(self.gradient_norm).to(self.x),
-            status=self._on_device(self.status),
-            iterations=self._on_device(self.iterations),
-            evaluations=self._on_device(self.evaluations),
-        )
+        return bool(self.ledger.rows.size)
