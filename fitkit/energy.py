@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.problem import Problem
 from fitkit.scene import Scene
 
@@ -41,6 +42,16 @@ class Term:
         """Return the energy of each problem."""
         raise NotImplementedError
 
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return the term's linear residuals for Gauss-Newton steps.
+
+        This default, for energies that are no sums of squares, takes the energy as the square of its own root and its
+        gradient from autograd: the gradient is exact, the curvature of rank one.
+        """
+        energy, gradient = chart.gradient(self)
+        root = energy.clamp_min(1e-12).sqrt()
+        return [Linear(root[:, None], (gradient / (2 * root[:, None]))[:, None], slice(0, chart.size))]
+
 
 class ResidualTerm(Term):
     """A term that is a sum of squares, robust kernels included: what Levenberg-Marquardt can use."""
@@ -52,6 +63,10 @@ class ResidualTerm(Term):
     def __call__(self, scene: Scene) -> Float[Tensor, " B"]:
         """Return the sum of squared residuals of each problem."""
         return self.residual(scene).square().sum(-1)
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return residuals and their Jacobian, by autograd unless a term knows better (see `terms.reprojection`)."""
+        return [chart.jacobian(self.residual)]
 
 
 @dataclass(frozen=True)
@@ -80,6 +95,21 @@ class Energy:
     def __call__(self, scene: Scene) -> Float[Tensor, " B"]:
         """Return the total energy of each problem."""
         return torch.stack(list(self.parts(scene).values())).sum(0)
+
+    def linearise(
+        self, scene: Scene, chart: Chart
+    ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B D"], Float[Tensor, "B D D"]]:
+        """Return the energy, its gradient and its Gauss-Newton curvature with respect to the chart's free values."""
+        problems = scene.parameters.problems
+        like = scene.parameters["transl"]
+        gradient = like.new_zeros(problems, chart.size)
+        curvature = like.new_zeros(problems, chart.size, chart.size)
+        for entry in self.terms:
+            for linear in entry.term.linearise(scene, chart):
+                scaled = (2 * entry.weight) * linear.jacobian.transpose(1, 2)
+                gradient[:, linear.columns] += (scaled @ linear.residual[..., None])[..., 0]
+                curvature[:, linear.columns, linear.columns] += scaled @ linear.jacobian
+        return self(scene), gradient, curvature
 
     def select(self, rows: Int[Tensor, " M"]) -> Energy:
         """Return the energy of some of the problems."""

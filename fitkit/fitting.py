@@ -9,11 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fitkit.chart import Chart
 from fitkit.energy import Energy, WeightedTerm
 from fitkit.parameters import Parameters
 from fitkit.problem import Initialiser, Problem
 from fitkit.scene import Scene
 from fitkit.solvers.base import Solution, Solver, Status
+from fitkit.solvers.least_squares import Linearisation
 
 FitProgress = Callable[[int, int, int], None]
 """Called as (stage, number of stages, iteration)."""
@@ -70,6 +72,12 @@ class _StageObjective:
 
     def __call__(self, x: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
         return self.energy(self.scene(x))
+
+    def linearise(self, x: Float[Tensor, "B D"]) -> Linearisation:
+        scene = self.scene(x)
+        energy, gradient, curvature = self.energy.linearise(scene, Chart(scene, self.free))
+        scaled = curvature * self.scale[:, :, None] * self.scale[:, None, :]
+        return Linearisation(energy, gradient * self.scale, scaled)
 
     def scene(self, x: Float[Tensor, "B D"]) -> Scene:
         parameters = self.problem.start.unpack(self.free, x * self.scale)

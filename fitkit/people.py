@@ -25,6 +25,7 @@ from fitkit.solvers.base import Status
 
 CONFIDENT = 0.3
 """Confidence from which a keypoint counts as seen in reports."""
+_MESH_NAMES = frozenset(FACE_MESH_468)
 _SPARSE_MESH = frozenset(FACE_FROM_MESH.values())
 """The face mesh's points that stand for the 68: all that a fit needs of the 468, which say little more."""
 
@@ -73,18 +74,15 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
 
 
 def observe(people: Sequence[Person], model: SMPLFamilyModel) -> Observations:
-    """Return the keypoints of people as tensors: all names that any of them has and the model can place."""
-    names = tuple(dict.fromkeys(name for person in people for name in person.keypoints.names if _wanted(name)))
-    found = correspondence(names, model.landmark_names)
-    names = tuple(name for name, ok in zip(names, found.mask, strict=True) if ok)
-    landmarks = tuple(model.landmark_names[i] for i in found.indices[found.mask])
-    points = np.zeros((len(people), len(names), 2))
-    confidence = np.zeros((len(people), len(names)))
-    world = np.full((len(people), len(names), 3), np.nan)
-    for row, person in enumerate(people):
-        place = {name: k for k, name in enumerate(person.keypoints.names)}
-        columns = [k for k, name in enumerate(names) if name in place]
-        theirs = [place[names[k]] for k in columns]
+    """Return the keypoints of people as tensors: all points that any of them has and the model can place."""
+    placed = [_landmarks_of(person.keypoints.names, model) for person in people]
+    pairs = tuple(dict.fromkeys(pair for one in placed for pair in one))
+    points = np.zeros((len(people), len(pairs), 2))
+    confidence = np.zeros((len(people), len(pairs)))
+    world = np.full((len(people), len(pairs), 3), np.nan)
+    for row, (person, mine) in enumerate(zip(people, placed, strict=True)):
+        columns = [k for k, pair in enumerate(pairs) if pair in mine]
+        theirs = [mine[pairs[k]] for k in columns]
         points[row, columns] = person.keypoints.points[person.index, theirs]
         confidence[row, columns] = person.keypoints.confidence[person.index, theirs]
         if person.keypoints.world is not None:
@@ -94,14 +92,24 @@ def observe(people: Sequence[Person], model: SMPLFamilyModel) -> Observations:
         return torch.as_tensor(values[:, None], dtype=model.dtype, device=model.device)
 
     guess = tensor(world) if np.isfinite(world).any() else None
+    names, landmarks = tuple(name for name, _ in pairs), tuple(landmark for _, landmark in pairs)
     return Observations(names, landmarks, tensor(points), tensor(confidence), guess)
 
 
-def _wanted(name: str) -> bool:
-    return name not in _MESH_NAMES or name in _SPARSE_MESH
+def _landmarks_of(names: tuple[str, ...], model: SMPLFamilyModel) -> dict[tuple[str, str], int]:
+    """Return (keypoint name, landmark) -> index among a picture's keypoints, for those that the model can place.
 
-
-_MESH_NAMES = frozenset(FACE_MESH_468)
+    Each picture's names are matched by themselves, so that what else is in the batch never changes a match.
+    """
+    wanted = [k for k, name in enumerate(names) if name not in _MESH_NAMES or name in _SPARSE_MESH]
+    found = correspondence([names[k] for k in wanted], model.landmark_names)
+    # SMPL has finger-tip vertices but no finger joints: curled fingers would turn the wrist.
+    rigid_hands = model.hands is None
+    return {
+        (names[k], model.landmark_names[i]): k
+        for k, i, ok in zip(wanted, found.indices, found.mask, strict=True)
+        if ok and not (rigid_hands and part_of(names[k]).endswith("hand"))
+    }
 
 
 def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, solved: Fit) -> list[FitResult]:

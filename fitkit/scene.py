@@ -24,6 +24,10 @@ class Scene:
         self._base_camera = camera
         self._shared: dict[Hashable, Any] = {}
 
+    def with_parameters(self, parameters: Parameters) -> Scene:
+        """Return the scene of other parameters; nothing is shared with this one."""
+        return Scene(self.model, parameters, self._base_camera)
+
     @cached_property
     def body(self) -> Body:
         """The bodies in world axes."""

@@ -20,3 +20,7 @@ class PosePrior(Protocol):
     def residual(self, body_pose: Float[Tensor, "M 63"]) -> Float[Tensor, "M R"]:
         """Return residuals whose squares sum to twice the negative log density, up to a constant."""
         ...
+
+    def linearise(self, body_pose: Float[Tensor, "M 63"]) -> tuple[Float[Tensor, "M R"], Float[Tensor, "M R 63"]]:
+        """Return the residuals and their derivatives with respect to the pose, per radian."""
+        ...

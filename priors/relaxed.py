@@ -65,3 +65,13 @@ class RelaxedPosePrior:
         elbows = joints[:, _ELBOWS, 1] * body_pose.new_tensor([-1.0, 1.0])
         over = torch.cat([-knees, -elbows], dim=1).clamp_min(0) / _OVEREXTENSION
         return torch.cat([(body_pose - mean) / deviation, over], dim=1)
+
+    def linearise(self, body_pose: Float[Tensor, "M 63"]) -> tuple[Float[Tensor, "M R"], Float[Tensor, "M R 63"]]:
+        """Return the residuals and their derivatives: constant but for the joints that bend backwards."""
+        residual = self.residual(body_pose)
+        stiffness = torch.diag(1 / self._deviation.to(body_pose)).expand(len(body_pose), -1, -1)
+        bent = (residual[:, 63:] > 0).to(body_pose)
+        sides = body_pose.new_tensor([-1.0, -1.0, 1.0, -1.0]) / _OVEREXTENSION
+        walls = body_pose.new_zeros(len(body_pose), 4, 63)
+        walls[:, range(4), [3 * _KNEES[0], 3 * _KNEES[1], 3 * _ELBOWS[0] + 1, 3 * _ELBOWS[1] + 1]] = bent * sides
+        return residual, torch.cat([stiffness, walls], dim=1)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import roma
@@ -12,6 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.errors import UsageError
+from fitkit.models.jacobian import PosedState, corrective_jacobian, rotation_jacobian, shape_jacobian
 from fitkit.models.lbs import KinematicTree, blend, pose_joints, skin
 from fitkit.models.skeletons import JOINT_NAMES, POSE_LEAVES
 from fitkit.models.sparse import LandmarkPlan, SkinnedShape, fold
@@ -89,6 +90,15 @@ class SMPLFamilyModel:
         joints = [f"joint/{name}" if name in self.surface else name for name in self.joint_names]
         return (*self.surface, *joints)
 
+    @cached_property
+    def joints_of(self) -> dict[str, range]:
+        """Pose leaf -> the joints that it rotates."""
+        ranges, start = {}, 0
+        for name, count in POSE_LEAVES[self.kind]:
+            ranges[name] = range(start, start + count)
+            start += count
+        return ranges
+
     @property
     def device(self) -> torch.device:
         """Where the model's tensors live."""
@@ -159,10 +169,14 @@ class SMPLFamilyBody:
         return torch.cat(pieces, dim=1)
 
     @cached_property
-    def _rotations(self) -> Float[Tensor, "M J 3 3"]:
+    def _rotation_vectors(self) -> Float[Tensor, "M J 3"]:
         poses = self._model.axis_angles(self._parameters)
         pose = torch.cat([self._rows(poses[name]) for name, _ in POSE_LEAVES[self._model.kind]], dim=1)
-        return roma.rotvec_to_rotmat(pose.unflatten(1, (-1, 3)))
+        return pose.unflatten(1, (-1, 3))
+
+    @cached_property
+    def _rotations(self) -> Float[Tensor, "M J 3 3"]:
+        return roma.rotvec_to_rotmat(self._rotation_vectors)
 
     @cached_property
     def _joints_rest(self) -> Float[Tensor, "M J 3"]:
@@ -192,8 +206,47 @@ class SMPLFamilyBody:
     def landmarks(self, names: Sequence[str]) -> Float[Tensor, "B N K 3"]:
         """Return named surface points and joints in world axes, metres, without skinning the mesh."""
         plan = self._model.plan(tuple(names))
-        points = plan.evaluate(self._shape, *self._posed, self._pose_feature)
-        return self._stacked(points) + self._parameters["transl"][..., None, :]
+        pairs = plan.placed(plan.points(self._shape, self._pose_feature), *self._posed)
+        return self._stacked(plan.gathered(pairs)) + self._parameters["transl"][..., None, :]
+
+    def landmark_jacobian(
+        self, names: Sequence[str], leaves: Sequence[str]
+    ) -> dict[str, Float[Tensor, "B N K 3 S"]]:
+        """Return the derivative of each landmark with respect to each leaf of its own body, in closed form."""
+        plan, shape = self._model.plan(tuple(names)), self._model.shape
+        points = plan.points(self._shape, self._pose_feature)
+        state = PosedState(
+            *self._posed, self._rotations, self._rotation_vectors, points, plan.placed(points, *self._posed)
+        )
+        blocks = self._pose_blocks(plan, state, [name for name in leaves if name in self._model.joints_of])
+        columns = {"betas": slice(0, self._model.betas), "expression": slice(self._model.betas, None)}
+        for name in leaves:
+            if name == "transl":
+                identity = torch.eye(3).to(points)
+                blocks[name] = identity.expand(len(points), plan.landmarks, 3, 3)
+            elif name in columns:
+                cut = replace(plan, directions=plan.directions[..., columns[name]])
+                blocks[name] = shape_jacobian(cut, state, self._model.tree, shape.J_shapedirs[..., columns[name]])
+        return {name: self._stacked(blocks[name]) for name in leaves}
+
+    def _pose_blocks(
+        self, plan: LandmarkPlan, state: PosedState, leaves: Sequence[str]
+    ) -> dict[str, Float[Tensor, "M K 3 S"]]:
+        """Return the derivatives with respect to pose leaves; hands through their components."""
+        model = self._model
+        if not leaves:
+            return {}
+        indices = [joint for name in leaves for joint in model.joints_of[name]]
+        joints = torch.tensor(indices, device=model.device)
+        whole = rotation_jacobian(plan, state, model.tree, joints)
+        if plan.pose_directions is not None:
+            whole = whole + corrective_jacobian(plan, state, joints)
+        parts = torch.split(whole, [3 * len(model.joints_of[name]) for name in leaves], dim=-1)
+        blocks = dict(zip(leaves, parts, strict=True))
+        for name in ("left_hand_pose", "right_hand_pose"):
+            if name in blocks and model.hands is not None:
+                blocks[name] = blocks[name] @ model.hands[name == "right_hand_pose"].components.T
+        return blocks
 
     @cached_property
     def vertices(self) -> Float[Tensor, "B N V 3"]:

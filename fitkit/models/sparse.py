@@ -17,12 +17,14 @@ from torch import Tensor
 class LandmarkPlan:
     """What K landmarks need of the posed joints: Q pairs of a landmark and a joint that moves it."""
 
+    landmarks: int
+    """K."""
+    pair_landmark: Int[Tensor, " Q"]
+    """Landmark of each pair."""
     pair_joint: Int[Tensor, " Q"]
     """Joint of each pair."""
-    gather: Float[Tensor, "K Q"]
-    """1 where a pair belongs to a landmark."""
-    joint_share: Float[Tensor, "K J"]
-    """w: the share of each joint in each landmark; rows sum to 1."""
+    share: Float[Tensor, " Q"]
+    """w: the joint's share in the landmark; a landmark's shares sum to 1."""
     template: Float[Tensor, "Q 3"]
     """P at the mean shape, in the joint's frame, metres."""
     directions: Float[Tensor, "Q 3 S"]
@@ -30,20 +32,28 @@ class LandmarkPlan:
     pose_directions: Float[Tensor, "Q 3 R"] | None
     """Change of P with the pose corrective features; None where the model has none."""
 
-    def evaluate(
-        self,
-        shape: Float[Tensor, "M S"],
-        rotations: Float[Tensor, "M J 3 3"],
-        positions: Float[Tensor, "M J 3"],
-        pose_feature: Float[Tensor, "M R"] | None,
-    ) -> Float[Tensor, "M K 3"]:
-        """Return the landmarks, metres, of bodies whose joints stand at these global rotations and positions."""
+    def points(self, shape: Float[Tensor, "M S"], pose_feature: Float[Tensor, "M R"] | None) -> Float[Tensor, "M Q 3"]:
+        """Return P of each pair, in its joint's frame, metres."""
         pairs = len(self.template)
         points = torch.addmm(self.template.reshape(1, -1), shape, self.directions.reshape(pairs * 3, -1).T)
         if self.pose_directions is not None and pose_feature is not None:
             points = points + pose_feature @ self.pose_directions.reshape(pairs * 3, -1).T
-        turned = (rotations[:, self.pair_joint] @ points.unflatten(1, (pairs, 3))[..., None])[..., 0]
-        return self.gather @ turned + self.joint_share @ positions
+        return points.unflatten(1, (pairs, 3))
+
+    def placed(
+        self,
+        points: Float[Tensor, "M Q 3"],
+        rotations: Float[Tensor, "M J 3 3"],
+        positions: Float[Tensor, "M J 3"],
+    ) -> Float[Tensor, "M Q 3"]:
+        """Return each pair's contribution to its landmark: R P + w t, metres."""
+        turned = (rotations[:, self.pair_joint] @ points[..., None])[..., 0]
+        return turned + self.share[:, None] * positions[:, self.pair_joint]
+
+    def gathered(self, values: Float[Tensor, "M Q ..."]) -> Float[Tensor, "M K ..."]:
+        """Return the sum of the pairs' values over each landmark's pairs."""
+        total = values.new_zeros(len(values), self.landmarks, *values.shape[2:])
+        return total.index_add(1, self.pair_landmark, values)
 
 
 @dataclass(frozen=True)
@@ -64,39 +74,39 @@ class SkinnedShape:
     """Change of the joints with each coefficient."""
 
 
-def fold(
-    shape: SkinnedShape, landmarks: list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]] | int]
-) -> LandmarkPlan:
+def fold(shape: SkinnedShape, landmarks: list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]] | int]) -> LandmarkPlan:
     """Return the plan of landmarks given as (vertex indices, weights) or as a joint's index."""
-    joints = shape.weights.shape[1]
-    share = shape.weights.new_zeros(len(landmarks), joints)
+    none = shape.weights.new_zeros
     owners: list[int] = []
-    pair_joint: list[int] = []
-    template, directions, pose_directions = [], [], []
+    joints: list[Tensor] = []
+    shares, template, directions, pose_directions = [], [], [], []
     for k, landmark in enumerate(landmarks):
         if isinstance(landmark, int):
-            share[k, landmark] = 1
-            continue
-        indices, weights = landmark
-        mixing = weights[:, None] * shape.weights[indices]
-        share[k] = mixing.sum(0)
-        active = (mixing.abs().sum(0) > 0).nonzero()[:, 0]
-        mixing = mixing[:, active].T
+            active, mixing = torch.tensor([landmark], device=shape.weights.device), none(1, 0)
+            indices, share = active[:0], none(1) + 1
+            moved = none(1, *shape.shapedirs.shape[1:])
+            template.append(none(1, 3))
+        else:
+            indices, weights = landmark
+            mixing = weights[:, None] * shape.weights[indices]
+            active = (mixing.abs().sum(0) > 0).nonzero()[:, 0]
+            mixing = mixing[:, active].T
+            share = mixing.sum(1)
+            template.append(mixing @ shape.v_template[indices] - share[:, None] * shape.J_template[active])
+            moved = torch.einsum("jn,nds->jds", mixing, shape.shapedirs[indices])
+            moved = moved - share[:, None, None] * shape.J_shapedirs[active]
         owners += [k] * len(active)
-        pair_joint += active.tolist()
-        template.append(mixing @ shape.v_template[indices] - share[k, active, None] * shape.J_template[active])
-        moved = torch.einsum("jn,nds->jds", mixing, shape.shapedirs[indices])
-        directions.append(moved - share[k, active, None, None] * shape.J_shapedirs[active])
+        joints.append(active)
+        shares.append(share)
+        directions.append(moved)
         if shape.posedirs is not None:
             pose_directions.append(torch.einsum("jn,ndr->jdr", mixing, shape.posedirs[indices]))
-    gather = share.new_zeros(len(landmarks), len(owners))
-    gather[owners, torch.arange(len(owners))] = 1
-    none = share.new_zeros
     return LandmarkPlan(
-        pair_joint=torch.tensor(pair_joint, dtype=torch.long, device=share.device),
-        gather=gather,
-        joint_share=share,
-        template=torch.cat([none(0, 3), *template]),
-        directions=torch.cat([none(0, 3, shape.shapedirs.shape[2]), *directions]),
+        landmarks=len(landmarks),
+        pair_landmark=torch.tensor(owners, dtype=torch.long, device=shape.weights.device),
+        pair_joint=torch.cat(joints),
+        share=torch.cat(shares),
+        template=torch.cat(template),
+        directions=torch.cat(directions),
         pose_directions=torch.cat(pose_directions) if pose_directions else None,
     )

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.keypoints.conventions import part_of
 from fitkit.problem import Observations, Problem
@@ -77,20 +78,42 @@ class BoneDirections(ResidualTerm):
         part = part_of(name)
         return getattr(self, {"left_hand": "hands", "right_hand": "hands", "feet": "feet"}.get(part, "body"))
 
+    def _ends(self) -> tuple[tuple[str, ...], list[int], list[int]]:
+        """Return the landmarks at all ends, and which of them begin and end each bone."""
+        names = tuple(dict.fromkeys(name for pair in self.bones for name in pair))
+        place = {name: k for k, name in enumerate(names)}
+        return names, [place[first] for first, _ in self.bones], [place[second] for _, second in self.bones]
+
     def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
         """Return weighted differences of unit vectors, scaled so that their squares sum to the robust energy."""
         if not self.bones:
             return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
         assert self.directions is not None and self.weights is not None
-        names = tuple(dict.fromkeys(name for pair in self.bones for name in pair))
+        names, first, second = self._ends()
         points = scene.landmarks(names)
-        first, second = ([names.index(pair[end]) for pair in self.bones] for end in (0, 1))
         bones = points[..., second, :] - points[..., first, :]
         units = bones / bones.norm(dim=-1, keepdim=True).clamp_min(1e-6)
         offset = units - self.directions
         squared = offset.square().sum(-1)
         scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier))
         return (offset * (self.weights * scaling)[..., None]).flatten(1)
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return reweighted residuals, as `terms.reprojection` does; turning a unit vector needs its normal part only."""
+        if not self.bones:
+            return []
+        assert self.directions is not None and self.weights is not None
+        names, first, second = self._ends()
+        points, moved = scene.landmarks(names), chart.landmarks(names)
+        bones = points[..., second, :] - points[..., first, :]
+        length = bones.norm(dim=-1, keepdim=True).clamp_min(1e-6)
+        units = bones / length
+        slopes = (moved[..., second, :, :] - moved[..., first, :, :]) / length[..., None]
+        slopes = slopes - units[..., None] * (units[..., None, :] @ slopes)
+        offset = units - self.directions
+        robust = geman_mcclure_scaling(offset.square().sum(-1), offset.new_tensor(self.outlier)).square()
+        scaling = (self.weights * robust)[..., None]
+        return [Linear((offset * scaling).flatten(1), (slopes * scaling[..., None]).flatten(1, 3), slice(0, chart.size))]
 
 
 def _bones(

@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -31,3 +32,14 @@ class Bounds(ResidualTerm):
             if leaf.upper is not None:
                 excess.append((value - leaf.upper).clamp_min(0))
         return torch.cat(excess, dim=1) / self.margin
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return the excess of each bounded leaf; slopes are one beyond a bound and zero within."""
+        linear = []
+        for leaf in scene.model.layout:
+            if leaf.name not in scene.parameters or (leaf.lower is None and leaf.upper is None):
+                continue
+            value = scene.parameters[leaf.name].flatten(1)
+            inside = value.clamp(leaf.lower, leaf.upper)
+            linear += chart.leaf(leaf.name, (value - inside) / self.margin, (value != inside).to(value) / self.margin)
+        return linear

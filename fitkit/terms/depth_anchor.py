@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.problem import Problem
 from fitkit.scene import Scene
@@ -32,3 +34,11 @@ class DepthAnchor(ResidualTerm):
         assert self.depth is not None
         scale = self.deviation * (self.depth.abs() if self.relative else 1.0)
         return (scene.parameters["transl"][..., 2] - self.depth) / scale
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return the change of depth; only the third entry of each translation has a slope."""
+        assert self.depth is not None
+        scale = self.deviation * (self.depth.abs() if self.relative else torch.ones_like(self.depth))
+        zero = torch.zeros_like(scale)
+        residual = torch.stack([zero, zero, self.residual(scene)], dim=-1).flatten(1)
+        return chart.leaf("transl", residual, torch.stack([zero, zero, 1 / scale], dim=-1).flatten(1))

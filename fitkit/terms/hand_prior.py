@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -30,3 +31,14 @@ class HandPrior(ResidualTerm):
         if self.standardised:
             values = [value / hand.deviation for value, hand in zip(values, hands, strict=True)]
         return torch.cat(values, dim=-1).flatten(1)
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return the coefficients and their constant slopes."""
+        hands = getattr(scene.model, "hands", None)
+        linear = []
+        for hand, name in zip(hands or (), _LEAVES, strict=False):
+            value = scene.parameters[name]
+            slopes = 1 / hand.deviation if self.standardised else torch.ones_like(hand.deviation)
+            slopes = slopes.expand(value.shape[1:]).flatten()
+            linear += chart.leaf(name, value.flatten(1) * slopes, slopes)
+        return linear

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -28,3 +29,11 @@ class LeafPrior(ResidualTerm):
             return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
         value = scene.parameters[self.leaf]
         return ((value - value.new_tensor(self.mean)) / value.new_tensor(self.deviation)).flatten(1)
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return the standardised entries and their constant slopes."""
+        if self.leaf not in scene.parameters:
+            return []
+        value = scene.parameters[self.leaf]
+        slopes = (1 / value.new_tensor(self.deviation)).expand(value.shape[1:]).flatten()
+        return chart.leaf(self.leaf, self.residual(scene), slopes)

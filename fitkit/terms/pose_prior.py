@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.chart import Chart, Linear
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.errors import UsageError
 from fitkit.priors.base import PosePrior
@@ -40,3 +41,18 @@ class PosePriorTerm(ResidualTerm):
         pose = scene.parameters["body_pose"]
         shared = self.loaded.residual(pose[..., :SHARED_JOINTS].flatten(0, 1))
         return shared.unflatten(0, pose.shape[:2]).flatten(1)
+
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+        """Return the prior's residuals and their Jacobian."""
+        columns = chart.columns("body_pose")
+        if columns is None:
+            return []
+        assert self.loaded is not None
+        pose = scene.parameters["body_pose"]
+        bodies, size = pose.shape[1:]
+        residual, slopes = self.loaded.linearise(pose[..., :SHARED_JOINTS].flatten(0, 1))
+        residual = residual.unflatten(0, pose.shape[:2])
+        jacobian = pose.new_zeros(*residual.shape, bodies, size)
+        for n in range(bodies):
+            jacobian[:, n, :, n, :SHARED_JOINTS] = slopes.unflatten(0, pose.shape[:2])[:, n]
+        return [Linear(residual.flatten(1), jacobian.flatten(3).flatten(1, 2), columns)]
