@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS: tuple[tuple[int, str], ...] = (
     (0, r"errors|version|parameters|robust|registry|priors(\..+)?"),
     (0, r"keypoints|keypoints\.(conventions(\..+)?|containers|face_mesh)"),
-    (1, r"camera|body|scene|energy|problem|size|solvers(\..+)?"),
+    (1, r"camera|body|scene|energy|problem|size|chart|solvers(\..+)?"),
     (2, r"models(\..+)?|rendering(\..+)?"),
     (3, r"(terms|initialisers)(\..+)?"),
     (4, r"fitting"),
@@ -364,3 +364,15 @@ def test_a_forbidden_import_is_named_with_its_line(tmp_path, monkeypatch):
     monkeypatch.setattr(sys.modules[__name__], "ROOT", tmp_path)
     with pytest.raises(AssertionError, match=r"camera\.py:3: floor 1 imports fitkit\.cli, floor 6"):
         test_imports_go_downward(Module("camera", path))
+
+
+@each_module()
+def test_protocols_can_be_checked_under_test(module):
+    offences = [
+        f"{module.at(node)}: {node.name} needs @runtime_checkable; shapes and types are checked in every test"
+        for node in ast.walk(module.tree)
+        if isinstance(node, ast.ClassDef)
+        and any(dotted(base).endswith("Protocol") for base in node.bases)
+        and "runtime_checkable" not in map(ast.unparse, node.decorator_list)
+    ]
+    report(offences)
