@@ -58,13 +58,12 @@ def sdist(checkout, tmp_path_factory) -> Path:
     return build("sdist", checkout, tmp_path_factory.mktemp("sdist"))
 
 
-def files_of_package() -> set[str]:
+def files_of_package(checkout: Path) -> set[str]:
     """Return what must be installed: modules and data below fitkit/, links followed."""
     found = set()
-    for folder, folders, files in os.walk(ROOT / "fitkit", followlinks=True):
-        folders[:] = [name for name in folders if name != "__pycache__"]
+    for folder, _, files in os.walk(checkout / "fitkit", followlinks=True):
         wanted = [Path(folder, name) for name in files if Path(name).suffix in {".py", *DATA_SUFFIXES}]
-        found |= {path.relative_to(ROOT).as_posix() for path in wanted}
+        found |= {path.relative_to(checkout).as_posix() for path in wanted}
     return found
 
 
@@ -76,8 +75,8 @@ def test_the_links_of_the_checkout_point_beside_the_package(name):
     assert os.readlink(link) == f"../{name}"
 
 
-def test_the_wheel_holds_every_module_and_data_file(wheel):
-    assert sorted(files_of_package() - files_of_wheel(wheel)) == []
+def test_the_wheel_holds_every_module_and_data_file(checkout, wheel):
+    assert sorted(files_of_package(checkout) - files_of_wheel(wheel)) == []
 
 
 def test_the_wheel_installs_nothing_beside_fitkit(wheel):
