@@ -1,0 +1,17 @@
+"""Pose priors that were learned: which class each is and which file holds its numbers."""
+
+from __future__ import annotations
+
+from fitkit.registry import Registry
+
+LEARNED = Registry(
+    "learned pose prior",
+    {
+        "mixture": "fitkit.priors.gaussian_mixture:GaussianMixturePosePrior",
+        "joint_limits": "fitkit.priors.joint_limits:JointLimits",
+    },
+)
+"""Name -> class with `from_arrays`; `fitkit.prior_files` opens their files, which floor 0 may not."""
+
+FILES = {"mixture": "gaussian_mixture.npz", "joint_limits": "joint_limits.npz"}
+"""Name -> file in `fitkit/priors/data`, plain arrays; `README.md` beside them says how they were trained."""
