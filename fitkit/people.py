@@ -16,7 +16,7 @@ from fitkit.keypoints.conventions import correspondence, part_of
 from fitkit.keypoints.face_mesh import FACE_FROM_MESH, FACE_MESH_468
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
-from fitkit.priors import PRIORS
+from fitkit.prior_files import load_prior
 from fitkit.problem import Observations, Problem
 from fitkit.recipe import Recipe
 from fitkit.results import FitResult, PinholeCamera
@@ -69,7 +69,7 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         observations=observations,
         start=zeros(model.layout, len(people), 1, observations.points),
         pixels_per_metre=pixels_per_metre(model, observations),
-        priors={name: PRIORS.get(name)() for name in recipe.priors},
+        priors={name: load_prior(name) for name in recipe.priors},
     )
 
 
