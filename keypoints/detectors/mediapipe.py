@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-import cv2
 import numpy as np
 
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import MEDIAPIPE_HOLISTIC
 from fitkit.keypoints.detectors.faces import Face, read_face, region_from_body, region_of_face
 from fitkit.keypoints.detectors.hands import Hand, hand_search_region, read_hand, recrop, region_of_hand
+from fitkit.keypoints.detectors.masks import paint_mask
 from fitkit.keypoints.detectors.networks import load_networks
-from fitkit.keypoints.detectors.people import Person, choose_people, look_closely
+from fitkit.keypoints.detectors.people import (
+    ONE_HEAD,
+    Person,
+    choose_people,
+    explains,
+    look_again,
+    look_closely,
+    veil_of,
+)
 from fitkit.keypoints.detectors.pose import REGION_SCALE
 from fitkit.keypoints.detectors.regions import Picture, Region
 from fitkit.keypoints.detectors.search import Searcher, Seed, distinct_seeds, same_place, seed_of_face, tiles
@@ -22,6 +30,14 @@ COARSE = 0.5
 """Smaller squares are looked at only when they may show more."""
 SMALLEST_TILE = 150.0
 """Pixels; smaller squares would only be blown up."""
+MOST_SEEDS = 24
+"""Proposals followed at each scale, best first."""
+SURE = 0.9
+"""Score of people from which proposals that may be of them are not followed."""
+LATE_SCORE = 0.8
+"""Least score of people who show themselves only when others are hidden."""
+LEAST_SCORE = 0.6
+"""Least score of the people returned."""
 SEED_SCORE, FACE_SCORE = 0.35, 0.5
 """Least scores of proposals; what they are worth is judged later."""
 WRISTS = {"left": (15, 19, 17), "right": (16, 20, 18)}
@@ -59,30 +75,64 @@ class MediaPipeDetector:
         return self._assemble(picture, self._find_people(picture))
 
     def _find_people(self, picture: Picture) -> list[Person]:
+        network = self._networks["pose_landmark"]
         people: list[Person] = []
         seen: list[Seed] = []
         for fraction in SCALES:
             squares = tiles(picture, fraction)
             if squares[0].side < SMALLEST_TILE:
                 break
-            seeds = [seed for square in squares for seed in self._searcher.bodies(picture, square, SEED_SCORE)]
-            faces = [face for square in squares for face in self._searcher.faces(picture, square, FACE_SCORE)]
-            seeds += [seed_of_face(face) for face in faces]
-            for seed in distinct_seeds(seeds):
+            for seed in self._seeds(picture, squares):
                 if any(same_place(seed.region, other.region) for other in seen):
                     continue
                 seen.append(seed)
-                person = look_closely(self._networks["pose_landmark"], picture, seed.region)
+                if any(person.score > SURE and explains(person, seed) for person in people):
+                    continue
+                person = look_closely(network, picture, seed.region, people)
                 if person is not None:
                     people.append(person)
-            if fraction <= COARSE and not self._pays_to_go_on(choose_people(people), squares[0].side):
+            if fraction <= COARSE and not self._pays_to_go_on(choose_people(people), squares[0].side, fraction):
                 break
-        return choose_people(people)
+        return self._settle(picture, choose_people(people), seen)
+
+    def _seeds(self, picture: Picture, squares: list[Region]) -> list[Seed]:
+        seeds = [seed for square in squares for seed in self._searcher.bodies(picture, square, SEED_SCORE)]
+        faces = [face for square in squares for face in self._searcher.faces(picture, square, FACE_SCORE)]
+        return distinct_seeds(seeds + [seed_of_face(face) for face in faces])[:MOST_SEEDS]
+
+    def _settle(self, picture: Picture, people: list[Person], seeds: list[Seed]) -> list[Person]:
+        """Return the people seen each with the others hidden, and those who show themselves only then."""
+        network = self._networks["pose_landmark"]
+        if not people:
+            return []
+        people = self._look_again(picture, people)
+        for seed in distinct_seeds(seeds + self._hidden_seeds(picture, people)):
+            if any(_shows(person, seed) for person in people):
+                continue
+            person = look_closely(network, picture, seed.region, people, veil_of(people))
+            if person is not None and person.score > LATE_SCORE:
+                people = choose_people([*people, person])
+        return choose_people(self._look_again(picture, people), least=LEAST_SCORE)
+
+    def _hidden_seeds(self, picture: Picture, people: list[Person]) -> list[Seed]:
+        """Return proposals that show themselves when the people already found are hidden."""
+        squares = [square for scale in (1.0, COARSE)[: len(people)] for square in tiles(picture, scale)]
+        veil = veil_of(people)
+        return [seed for square in squares for seed in self._searcher.bodies(picture, square, SEED_SCORE, veil)]
+
+    def _look_again(self, picture: Picture, people: list[Person]) -> list[Person]:
+        network = self._networks["pose_landmark"]
+        return [
+            look_again(network, picture, person, [other for other in people if other is not person])
+            for person in people
+        ]
 
     @staticmethod
-    def _pays_to_go_on(people: list[Person], side: float) -> bool:
-        """Return whether smaller squares may show more: nobody was found yet, or somebody small."""
-        return not people or min(person.region.side for person in people) < 0.7 * side
+    def _pays_to_go_on(people: list[Person], side: float, fraction: float) -> bool:
+        """Return whether smaller squares may show more: nobody was found yet, or somebody small, or a group."""
+        if not people or min(person.region.side for person in people) < 0.7 * side:
+            return True
+        return fraction >= COARSE and len(people) > 1
 
     def _assemble(self, picture: Picture, poses: list[Person]) -> Keypoints:
         count, names = len(poses), MEDIAPIPE_HOLISTIC
@@ -104,7 +154,7 @@ class MediaPipeDetector:
             points[i, 75:] = face.points
             confidence[i, 75:] = face.flag if face.flag > 0.5 else 0.0
             if masks is not None:
-                _paint(masks[i], pose)
+                paint_mask(masks[i], pose.mask, pose.region)
         inside = ((points >= 0) & (points <= size)).all(-1)
         confidence = np.where(inside, 0.99 * confidence, 0.0)
         return Keypoints(
@@ -129,6 +179,11 @@ class MediaPipeDetector:
         return read_face(self._networks["face_landmark"], picture, region_of_face(first.points))
 
 
+def _shows(person: Person, seed: Seed) -> bool:
+    """Return whether the head of a proposal is a person's head."""
+    return bool(np.hypot(*(person.head - seed.head)) < ONE_HEAD * min(person.region.side, seed.region.side))
+
+
 def _region_of_box(box: np.ndarray) -> Region:
     side = float(max(box[2] - box[0], box[3] - box[1]))
     return Region((float(box[0] + box[2]) / 2.0, float(box[1] + box[3]) / 2.0), side * REGION_SCALE)
@@ -137,22 +192,3 @@ def _region_of_box(box: np.ndarray) -> Region:
 def _box(points: np.ndarray, confidence: np.ndarray, size: np.ndarray) -> np.ndarray:
     seen = points[confidence > 0.3] if (confidence > 0.3).any() else points
     return np.concatenate([np.clip(seen.min(0), 0, size), np.clip(seen.max(0), 0, size)])
-
-
-def _paint(mask: np.ndarray, pose: Person) -> None:
-    """Set a person's pixels in a mask (H, W) of the picture."""
-    height, width = mask.shape
-    corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
-    found = pose.region.to_picture(corners)
-    low = np.clip(np.floor(found.min(0)).astype(int), 0, [width, height])
-    high = np.clip(np.ceil(found.max(0)).astype(int), 0, [width, height])
-    if (high <= low).any():
-        return
-    side = pose.mask.shape[0]
-    matrix = cv2.getAffineTransform(
-        (corners[:3] * side - 0.5).astype(np.float32), (found[:3] - low - 0.5).astype(np.float32)
-    )
-    logits = np.clip(pose.mask, -8.0, 8.0)
-    shape = (int(high[0] - low[0]), int(high[1] - low[1]))
-    warped = cv2.warpAffine(logits, matrix, shape, flags=cv2.INTER_LINEAR, borderValue=-8.0)
-    mask[low[1] : high[1], low[0] : high[0]] = warped > 0.0

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import os
 import sys
 import zipfile
 from collections.abc import Callable, Iterator, Mapping

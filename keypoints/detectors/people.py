@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
-from fitkit.keypoints.detectors.pose import SWAP, Pose, read_pose
+from fitkit.keypoints.detectors.masks import carry_mask, hide
+from fitkit.keypoints.detectors.pose import SWAP, Pose, Veil, read_pose
 from fitkit.keypoints.detectors.regions import Picture, Region
 from fitkit.keypoints.detectors.scoring import person_score, point_confidence, similarity
+from fitkit.keypoints.detectors.search import Seed
 from fitkit.keypoints.detectors.tflite import Network
 
 SIZE = 1.0 / 3.0
 """The square root of a standing person's area over the side of the region."""
 HOPELESS = (0.05, 0.35)
 """A first look with a lower flag, or a lower mean of its higher peaks, is not followed."""
+HEAD = 11
+"""The first points of the body are those of the head."""
+ONE_HEAD = 0.1
+"""Two heads nearer than this, in sides of the region, are one."""
+KNOWN = (0.9, 0.7)
+"""Least score of a person, and least similarity, from which a first look is taken for that person again."""
 SETTLED = 0.8
 """Similarity of two looks from which no third is needed."""
 
@@ -43,26 +53,74 @@ class Person:
         """Return the square root of the person's area in pixels, were the whole person seen."""
         return self.region.side * SIZE
 
+    @property
+    def head(self) -> np.ndarray:
+        """Return the middle of the head (2,) in pixels."""
+        return self.points[:HEAD].mean(0)
 
-def look_closely(network: Network, picture: Picture, region: Region) -> Person | None:
+
+def look_closely(
+    network: Network, picture: Picture, region: Region, known: Sequence[Person] = (), veil: Veil | None = None
+) -> Person | None:
     """Return the person in a region, from looks at it that improve on each other, the last one in a mirror.
 
     Args:
         network: `pose_landmark_full`.
         picture: the picture.
         region: where.
+        known: people whom there is no need to see again.
+        veil: hides other people.
 
     Returns:
-        the person, or None where there clearly is none.
+        the person, or None where there clearly is none, or one already known.
     """
-    first = read_pose(network, picture, region)
+    first = read_pose(network, picture, region, veil)
     if first.flag < HOPELESS[0] or np.sort(first.peak)[-16:].mean() < HOPELESS[1]:
         return None
-    look = read_pose(network, picture, first.next_region)
+    if any(_is_seen_by(first, person) for person in known):
+        return None
+    look = read_pose(network, picture, first.next_region, veil)
     if alike(first, look) < SETTLED:
-        look = read_pose(network, picture, look.next_region)
-    mirrored = read_pose(network, picture, look.region.mirror())
+        look = read_pose(network, picture, look.next_region, veil)
+    mirrored = read_pose(network, picture, look.region.mirror(), veil)
     return fuse(look, mirrored, (picture.width, picture.height))
+
+
+def look_again(network: Network, picture: Picture, person: Person, others: Sequence[Person]) -> Person:
+    """Return a person seen with the others hidden; the same one where that is no better or nobody is near."""
+    near = [other for other in others if _near(person, other)]
+    if not near:
+        return person
+    veil = veil_of(near, person)
+    look = read_pose(network, picture, person.region, veil)
+    mirrored = read_pose(network, picture, person.region.mirror(), veil)
+    again = fuse(look, mirrored, (picture.width, picture.height))
+    return again if again.score >= 0.9 * person.score else person
+
+
+def veil_of(others: Sequence[Person], own: Person | None = None) -> Veil:
+    """Return a veil that hides people, but not where a pixel rather belongs to one's own."""
+
+    def veil(crop: np.ndarray, region: Region) -> np.ndarray:
+        size = len(crop)
+        logits = np.max([carry_mask(other.mask, other.region, region, size) for other in others], axis=0)
+        mine = None if own is None else carry_mask(own.mask, own.region, region, size)
+        return hide(crop, logits, mine)
+
+    return veil
+
+
+def _near(person: Person, other: Person) -> bool:
+    apart = np.hypot(*np.subtract(person.region.centre, other.region.centre))
+    return bool(apart < 0.35 * (person.region.side + other.region.side))
+
+
+def _is_seen_by(look: Pose, person: Person) -> bool:
+    """Return whether a look shows a person who is known well."""
+    if person.score < KNOWN[0]:
+        return False
+    size = min(person.size, look.region.side * SIZE)
+    return bool(similarity(person.points, look.points[None], person.confidence[None], size)[0] > KNOWN[1])
 
 
 def alike(look: Pose, other: Pose) -> float:
@@ -93,15 +151,18 @@ def fuse(look: Pose, mirrored: Pose, size: tuple[int, int]) -> Person:
     points = weight[0] * look.points + weight[1] * mirrored.points
     apart = np.hypot(*(look.points - mirrored.points).T) / look.region.side
     inside = ((points >= 0.0) & (points <= np.array(size))).all(-1)
-    confidence = point_confidence((look.peak + mirrored.peak) / 2.0, apart)
+    visibility = (look.visibility + mirrored.visibility) / 2.0
+    mask = _mean_mask(look, mirrored)
+    own = _mask_near(mask, look.region.from_picture(points))
+    confidence = point_confidence((look.peak + mirrored.peak) / 2.0, apart, visibility, own)
     return Person(
         points=points,
         confidence=np.where(inside, confidence, 0.0),
-        visibility=(look.visibility + mirrored.visibility) / 2.0,
+        visibility=visibility,
         world=weight[0] * look.world + weight[1] * mirrored.world,
         score=score,
         region=look.region,
-        mask=_mean_mask(look, mirrored),
+        mask=mask,
     )
 
 
@@ -127,6 +188,23 @@ def same_person(person: Person, other: Person) -> float:
     return float(max(straight, crossed))
 
 
+def one_head(person: Person, other: Person) -> bool:
+    """Return whether two skeletons of like size share a head."""
+    apart = float(np.hypot(*(person.head - other.head)))
+    larger, smaller = max(person.region.side, other.region.side), min(person.region.side, other.region.side)
+    return apart < 0.5 * ONE_HEAD * smaller or (apart < ONE_HEAD * smaller and larger < 2.0 * smaller)
+
+
+def explains(person: Person, seed: Seed) -> bool:
+    """Return whether a proposal is of a person already found."""
+    side = min(person.region.side, seed.region.side)
+    return bool(
+        np.hypot(*(person.head - seed.head)) < ONE_HEAD * side
+        and np.hypot(*np.subtract(person.region.centre, seed.region.centre)) < 2.0 * ONE_HEAD * side
+        and abs(np.log(person.region.side / seed.region.side)) < 0.35
+    )
+
+
 def choose_people(people: list[Person], rival: float = 0.45, least: float = 0.5) -> list[Person]:
     """Return one skeleton for each person, best first, each point owned by one person only.
 
@@ -137,7 +215,7 @@ def choose_people(people: list[Person], rival: float = 0.45, least: float = 0.5)
     """
     kept: list[Person] = []
     for person in sorted(people, key=lambda item: -item.score):
-        if person.score < least or any(same_person(person, other) > rival for other in kept):
+        if person.score < least or any(one_head(person, other) or same_person(person, other) > rival for other in kept):
             continue
         kept.append(person)
     return kept
@@ -145,3 +223,11 @@ def choose_people(people: list[Person], rival: float = 0.45, least: float = 0.5)
 
 def _mean_mask(look: Pose, mirrored: Pose) -> np.ndarray:
     return (np.clip(look.mask, -8.0, 8.0) + np.clip(mirrored.mask[:, ::-1], -8.0, 8.0)) / 2.0
+
+
+def _mask_near(mask: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """Return the highest logits (K,) of a mask (S, S) near points (K, 2) given in [0, 1]."""
+    reach = len(mask) // 40
+    highest = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
+    at = np.clip((unit * len(mask)).astype(int), 0, len(mask) - 1)
+    return highest[at[:, 1], at[:, 0]]

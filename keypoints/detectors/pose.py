@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +13,8 @@ from fitkit.keypoints.detectors.tflite import Network
 
 BODY = 33
 """Points of the body; the network gives six auxiliary ones besides."""
+Veil = Callable[[np.ndarray, Region], np.ndarray]
+"""Changes the pixels (S, S, 3) of a region before they are looked at."""
 HEATMAP_KERNEL = 7
 """Cells of the heatmap, in each direction, that refine a point."""
 HEATMAP_LEAST = 0.5
@@ -49,15 +52,17 @@ class Pose:
     """(256, 256) float32 logits of the person's pixels in the region."""
 
 
-def read_pose(network: Network, picture: Picture, region: Region) -> Pose:
+def read_pose(network: Network, picture: Picture, region: Region, veil: Veil | None = None) -> Pose:
     """Return the body that a network sees in a region.
 
     Args:
         network: `pose_landmark_full`.
         picture: the picture.
         region: where; may be mirrored.
+        veil: hides what is not to be seen.
     """
-    raw, flag, mask, heatmap, world = network(picture.cut(region, network.side))
+    crop = picture.cut(region, network.side)
+    raw, flag, mask, heatmap, world = network(crop if veil is None else veil(crop, region))
     raw = raw.reshape(-1, 5)
     unit = raw[:, :2] / network.side
     unit, peak = refine(unit, sigmoid(heatmap))

@@ -29,11 +29,11 @@ _COCO_SPREAD = {
     "foot": 0.089,
 }
 SPREAD = np.array([next(value for part, value in _COCO_SPREAD.items() if part in name) for name in BLAZEPOSE_33])
-"""(33,) spread of human annotators relative to the person's size (COCO keypoint evaluation), extended to like points."""
+"""(33,) spread of annotators relative to the person's size (COCO keypoint evaluation), extended to like points."""
 PERSON_WEIGHTS = (11.1, 2.6, 0.47, -8.9)
-"""Of the mean of the higher half of the points' peaks, of the similarity of two looks, of the flag's logit; constant."""
-POINT_WEIGHTS = (1.7, -0.54, -1.8)
-"""Of the point's peak, of the logarithm of the disagreement of two looks in sides of the region; constant."""
+"""Of the mean of the higher half of the points' peaks, the similarity of two looks, the flag's logit; constant."""
+POINT_WEIGHTS = (4.9, -0.19, 0.27, 0.08, -3.57)
+"""Of the point's peak, the logarithm of two looks' disagreement, the visibility's logit, the mask's logit; constant."""
 
 
 def person_score(peak: np.ndarray, alike: float, flag: float) -> float:
@@ -49,15 +49,17 @@ def person_score(peak: np.ndarray, alike: float, flag: float) -> float:
     return float(sigmoid(np.dot(PERSON_WEIGHTS, cues)))
 
 
-def point_confidence(peak: np.ndarray, apart: np.ndarray) -> np.ndarray:
-    """Return the probability (K,) that points lie where they should.
+def point_confidence(peak: np.ndarray, apart: np.ndarray, visibility: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """Return the probability (K,) that points are seen and lie where they should.
 
     Args:
         peak: (K,) heights of their heatmaps.
         apart: (K,) distance of two looks in sides of the region.
+        visibility: (K,) the network's own, in [0, 1].
+        mask: (K,) logits of the person's mask near them.
     """
-    weight_peak, weight_apart, constant = POINT_WEIGHTS
-    return sigmoid(weight_peak * peak + weight_apart * np.log(apart + 1e-3) + constant)
+    cues = np.stack([peak, np.log(apart + 1e-3), logit(visibility), np.clip(mask, -8.0, 8.0), np.ones_like(peak)])
+    return sigmoid(np.array(POINT_WEIGHTS) @ cues)
 
 
 def similarity(points: np.ndarray, others: np.ndarray, weights: np.ndarray, size: np.ndarray | float) -> np.ndarray:

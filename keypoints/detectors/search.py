@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fitkit.keypoints.detectors.anchors import Detections, anchor_grid, decode, merge_overlapping
-from fitkit.keypoints.detectors.pose import REGION_SCALE
+from fitkit.keypoints.detectors.pose import REGION_SCALE, Veil
 from fitkit.keypoints.detectors.regions import Picture, Region
 from fitkit.keypoints.detectors.tflite import Network
 
@@ -29,6 +29,8 @@ class Seed:
 
     region: Region
     """Where the body's points would be looked for."""
+    head: np.ndarray
+    """(2,) pixels: the middle of the head."""
     score: float
     """The detector's own, in [0, 1]."""
 
@@ -72,11 +74,12 @@ class Searcher:
         self._pose_anchors = anchor_grid(pose.side, *POSE_LAYOUT)
         self._face_anchors = anchor_grid(face.side, *FACE_LAYOUT)
 
-    def bodies(self, picture: Picture, tile: Region, threshold: float) -> list[Seed]:
-        """Return the people whom the pose detector sees in a tile."""
-        found = _run(self._pose, self._pose_anchors, picture, tile, threshold)
+    def bodies(self, picture: Picture, tile: Region, threshold: float, veil: Veil | None = None) -> list[Seed]:
+        """Return the people whom the pose detector sees in a tile, those behind the veil left out."""
+        found = _run(self._pose, self._pose_anchors, picture, tile, threshold, veil)
         return [
-            Seed(region_of_body(points), float(score)) for score, points in zip(found.scores, found.points, strict=True)
+            Seed(region_of_body(points), box.reshape(2, 2).mean(0), float(score))
+            for score, points, box in zip(found.scores, found.points, found.boxes, strict=True)
         ]
 
     def faces(self, picture: Picture, tile: Region, threshold: float) -> list[FoundFace]:
@@ -101,7 +104,8 @@ def seed_of_face(face: FoundFace) -> Seed:
     width = float(face.box[2] - face.box[0])
     tilt = 0.5 * float(np.arctan2(eyes[0] - mouth[0], mouth[1] - eyes[1]))
     hips = eyes + width * FACE_DROP * np.array([-np.sin(tilt), np.cos(tilt)])
-    return Seed(Region((float(hips[0]), float(hips[1])), width * FACE_SIDE, tilt), face.score)
+    region = Region((float(hips[0]), float(hips[1])), width * FACE_SIDE, tilt)
+    return Seed(region, face.box.reshape(2, 2).mean(0), face.score)
 
 
 def distinct_seeds(seeds: list[Seed]) -> list[Seed]:
@@ -125,9 +129,17 @@ def same_place(region: Region, other: Region) -> bool:
     )
 
 
-def _run(network: Network, anchors: np.ndarray, picture: Picture, tile: Region, threshold: float) -> Detections:
+def _run(
+    network: Network,
+    anchors: np.ndarray,
+    picture: Picture,
+    tile: Region,
+    threshold: float,
+    veil: Veil | None = None,
+) -> Detections:
     """Return what a detector sees in a tile, in pixels of the picture."""
-    raw, logits = network(picture.cut(tile, network.side))
+    crop = picture.cut(tile, network.side)
+    raw, logits = network(crop if veil is None else veil(crop, tile))
     found = merge_overlapping(decode(raw, logits, anchors, network.side, threshold))
     boxes = tile.to_picture(found.boxes.reshape(-1, 2, 2)).reshape(-1, 4)
     return Detections(found.scores, boxes, tile.to_picture(found.points))
