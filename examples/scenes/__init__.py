@@ -1,0 +1,1 @@
+"""What `make_pictures.py` draws: people, clothes, backdrops."""
