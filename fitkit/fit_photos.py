@@ -134,9 +134,11 @@ class PhotoFits:
         self.tally = Tally(len(photos))
         make_folder(out)
         jobs = self._jobs(photos, assign_folders(photos, out))
-        with ProgressBar("Fitting", len(photos), self.terminal.quiet) as bar:
+        with ProgressBar("Detecting", len(photos), self.terminal.quiet) as bar:
             for group in self._groups(jobs, bar):
-                self._finish(group)
+                self._finish(group, bar)
+                bar.advance(len(group))
+                bar.describe("Detecting")
         return self.tally
 
     @cached_property
@@ -227,8 +229,8 @@ class PhotoFits:
             seen = None
             if job and self._recipe:
                 seen = attempt(job.photo, partial(self._see, job), self.tally, self.terminal)
-            bar.advance()
             if seen is None:
+                bar.advance()
                 continue
             group.append(seen)
             people = sum(len(entry.keypoints) for entry in group)
@@ -257,28 +259,29 @@ class PhotoFits:
         found = replace(found, image_size=image.size, focal_length=image.focal_px, source=str(job.photo))
         return _Seen(job, image, found.select(usable_people(found)))
 
-    def _finish(self, group: list[_Seen]) -> None:
+    def _finish(self, group: list[_Seen], bar: ProgressBar) -> None:
         """Fit the people of some photos together and save them; photos among which one breaks the fit, one by one."""
         fitted: list[list[FitResult]] | None
         if len(group) == 1:
-            fitted = attempt(group[0].job.photo, partial(self._fit, group), self.tally, self.terminal)
+            fitted = attempt(group[0].job.photo, partial(self._fit, group, bar), self.tally, self.terminal)
         else:
             try:
-                fitted = self._fit(group)
+                fitted = self._fit(group, bar)
             except FATAL:
                 raise
             except Exception:
                 for seen in group:
-                    self._finish([seen])
+                    self._finish([seen], bar)
                 return
         for seen, results in zip(group, fitted or [], strict=False):
             attempt(seen.job.photo, partial(self._save, seen, results), self.tally, self.terminal)
 
-    def _fit(self, group: list[_Seen]) -> list[list[FitResult]]:
+    def _fit(self, group: list[_Seen], bar: ProgressBar) -> list[list[FitResult]]:
         """Return the results of each photo's people."""
         from fitkit import api
 
         options = self.options
+        people = f"{sum(len(seen.keypoints) for seen in group)} people"
         results = api.fit(
             [seen.keypoints for seen in group],
             model=options.model,
@@ -289,6 +292,7 @@ class PhotoFits:
             focal=options.focal,
             fov=options.fov,
             model_dir=options.model_dir,
+            progress=lambda stage, stages, _: bar.describe(f"Fitting {people}, stage {stage + 1} of {stages}"),
         )
         ends = np.cumsum([len(seen.keypoints) for seen in group])
         assert ends[-1] == len(results), "one result per person"

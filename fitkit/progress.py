@@ -44,10 +44,12 @@ class ProgressBar:
     def advance(self, steps: int = 1) -> None:
         """Count some steps as done."""
         self.done += steps
-        if self._shown is None and self._visible and time.monotonic() - self._started > PATIENCE:
-            self._show()
-        if self._shown is not None and self._task is not None:
-            self._shown.update(self._task, completed=self.done)
+        self._update()
+
+    def describe(self, label: str) -> None:
+        """Say what is going on now."""
+        self.label = label
+        self._update()
 
     def __enter__(self) -> ProgressBar:
         """Start the clock."""
@@ -61,6 +63,12 @@ class ProgressBar:
         if self._shown is not None:
             self._shown.stop()
             self._shown = None
+
+    def _update(self) -> None:
+        if self._shown is None and self._visible and time.monotonic() - self._started > PATIENCE:
+            self._show()
+        if self._shown is not None and self._task is not None:
+            self._shown.update(self._task, completed=self.done, description=self.label)
 
     def _show(self) -> None:
         # rich takes a tenth of a second to import: only jobs that are slow anyway pay for it.

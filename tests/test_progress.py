@@ -37,6 +37,15 @@ def test_a_long_job_on_a_terminal_shows_a_bar_and_takes_it_away(work, monkeypatc
     assert written.endswith("\x1b[2K"), "the bar's line is erased at the end"
 
 
+def test_the_bar_says_what_is_going_on(work, monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    with ProgressBar("Detecting", total=3) as bar:
+        bar.describe("Fitting")
+    assert "Fitting" in terminal.getvalue()
+
+
 def test_a_short_job_shows_nothing(work):
     assert work(Terminal()) == ""
 
