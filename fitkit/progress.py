@@ -75,6 +75,8 @@ class ProgressBar:
         from rich.console import Console
         from rich.progress import Progress
 
-        self._shown = Progress(console=Console(stderr=True), transient=True)
+        console = Console(stderr=True, soft_wrap=True, highlight=False)
+        # Lines printed meanwhile go above the bar; where standard output is a pipe or a file, they stay there.
+        self._shown = Progress(console=console, transient=True, redirect_stdout=sys.stdout.isatty())
         self._task = self._shown.add_task(self.label, total=self.total, completed=self.done)
         self._shown.start()

@@ -60,6 +60,18 @@ def test_a_pipe_or_a_log_file_gets_nothing(work, monkeypatch):
     assert work(io.StringIO()) == ""
 
 
+def test_what_is_printed_into_a_pipe_stays_in_it(monkeypatch):
+    monkeypatch.setattr(progress, "PATIENCE", -1.0)
+    terminal, pipe = Terminal(), io.StringIO()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setattr(sys, "stdout", pipe)
+    with ProgressBar("Fitting", total=3) as bar:
+        bar.advance()
+        print("a line of results")
+    assert pipe.getvalue() == "a line of results\n"
+    assert "results" not in terminal.getvalue()
+
+
 def test_the_bar_goes_when_the_job_fails(work, monkeypatch):
     monkeypatch.setattr(progress, "PATIENCE", -1.0)
     terminal = Terminal()
