@@ -191,6 +191,12 @@ def draw(shot: Shot) -> np.ndarray:
     lighting = PaintedLighting(
         key_direction=(x, y, z),
         key=shot.key,
+        fill=(0.17, 0.20, 0.25),
+        sky=(0.36, 0.38, 0.42),
+        floor=(0.20, 0.17, 0.15),
+        rim=0.3,
+        gloss=0.1,
+        sharpness=26.0,
         cuts=tuple(figure.cut for figure in figures),
         ambient_rays=60,
         shadow_rays=30,

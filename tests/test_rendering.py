@@ -16,6 +16,7 @@ from fitkit.rendering.occlusion import cone, visibility
 from fitkit.viewers.overlay import DrawnBody, Style, overlay
 from fitkit.viewers.side_view import picture, side_view
 from fitkit.viewers.skeleton import LEFT, RIGHT, draw_keypoints
+from fitkit.viewers.unseen import unseen_share
 
 SIZE = (320, 240)
 INTRINSICS = np.array([[400.0, 0.0, 150.0], [0.0, 400.0, 130.0], [0.0, 0.0, 1.0]])
@@ -261,7 +262,7 @@ def test_large_photos_are_scaled_down_unless_told_otherwise():
 
 def test_unseen_parts_are_paler():
     photo = np.zeros((240, 320, 3), np.uint8)
-    unseen = ball((0, 0, 2.0))[:, 1] > 0
+    unseen = (ball((0, 0, 2.0))[:, 1] > 0).astype(float)
     result = overlay(photo, [drawn((0, 0, 2.0), colour=(0.2, 0.2, 0.9), unseen=unseen)]).astype(int)
     saturation = result.max(2) - result.min(2)
     assert saturation[100, 150] > 2 * saturation[160, 150]
@@ -297,3 +298,24 @@ def test_the_side_view_looks_from_the_side():
     np.testing.assert_array_equal(both[:, 320:], view)
     assert picture(photo, people, side=False).shape == photo.shape
     assert picture(photo, []).shape == photo.shape
+
+
+def test_vertices_near_unseen_bones_are_unseen():
+    names = ("pelvis", "spine3", "neck", "head", "left_collar", "left_shoulder", "left_elbow", "left_wrist")
+    joints = np.array(
+        [
+            [0, 0, 0],
+            [0, 0.4, 0],
+            [0, 0.5, 0],
+            [0, 0.6, 0],
+            [0.05, 0.45, 0],
+            [0.2, 0.45, 0],
+            [0.45, 0.45, 0],
+            [0.7, 0.45, 0],
+        ]
+    )
+    vertices = np.array([[0, 0.2, 0.1], [0.3, 0.5, 0], [0.7, 0.4, 0], [0, 0.7, 0.05]])
+    seen = {"torso": True, "head": True, "left_arm": False}
+    np.testing.assert_array_equal(unseen_share(vertices, joints, names, seen), [0, 1, 1, 0])
+    assert not unseen_share(vertices, joints, names, {"torso": True}).any()
+    assert unseen_share(vertices, joints, names, {"torso": False, "head": False, "left_arm": False}).all()

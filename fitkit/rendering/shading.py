@@ -31,23 +31,23 @@ def towards(x: float, y: float, z: float) -> tuple[float, float, float]:
 class Lighting:
     """A photographer's studio: key, fill and rim light, and the sky and floor around; colours are linear light."""
 
-    key_direction: tuple[float, float, float] = towards(-0.55, -0.75, -0.75)
+    key_direction: tuple[float, float, float] = towards(-0.65, -0.80, -0.70)
     """Unit vector towards the key light, camera coordinates."""
-    key: tuple[float, float, float] = (0.86, 0.82, 0.76)
+    key: tuple[float, float, float] = (1.05, 0.99, 0.92)
     """Warm main light; it casts the shadows."""
     fill_direction: tuple[float, float, float] = towards(0.85, -0.15, -0.6)
     """Unit vector towards the fill light."""
-    fill: tuple[float, float, float] = (0.17, 0.20, 0.25)
+    fill: tuple[float, float, float] = (0.13, 0.16, 0.22)
     """Cool light from the other side, without shadows."""
-    sky: tuple[float, float, float] = (0.36, 0.38, 0.42)
+    sky: tuple[float, float, float] = (0.23, 0.25, 0.30)
     """Light from above, weakened where the surroundings hide it."""
-    floor: tuple[float, float, float] = (0.20, 0.17, 0.15)
+    floor: tuple[float, float, float] = (0.12, 0.10, 0.09)
     """Light reflected from below."""
-    rim: float = 0.30
+    rim: float = 0.50
     """Strength of the light from behind, seen along the silhouette."""
-    gloss: float = 0.10
+    gloss: float = 0.14
     """Strength of the highlights."""
-    sharpness: float = 26.0
+    sharpness: float = 20.0
     """Exponent of the highlights (Blinn-Phong)."""
     key_size: float = 0.22
     """Radians: half the apparent size of the key light; larger is softer."""
@@ -86,7 +86,7 @@ class Lighting:
         wrapped = (normals @ key_direction + np.float32(0.15)) / np.float32(1.15)
         key = np.maximum(wrapped, 0)[:, None] * shadow
         fill = np.maximum(normals @ np.array(self.fill_direction, np.float32), 0)[:, None]
-        up = (0.5 - 0.5 * normals[:, 1:2]) ** 1
+        up = (0.5 - 0.5 * normals[:, 1:2])
         ambient = up * np.array(self.sky, np.float32) + (1 - up) * np.array(self.floor, np.float32)
         occlusion = light[:, 1:] ** np.float32(1.3)
         diffuse = key * np.array(self.key, np.float32) + fill * np.array(self.fill, np.float32) * occlusion

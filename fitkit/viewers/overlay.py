@@ -7,23 +7,23 @@ from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
-from jaxtyping import Bool, Float, Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from fitkit.keypoints.containers import Keypoints
 from fitkit.rendering import Rasteriser, Rendering, choose
 from fitkit.viewers.skeleton import draw_keypoints
 
 PALETTE: tuple[tuple[float, float, float], ...] = (
-    (0.56, 0.69, 0.95),  # periwinkle
-    (0.97, 0.62, 0.49),  # coral
-    (0.55, 0.83, 0.67),  # mint
-    (0.96, 0.80, 0.45),  # amber
-    (0.76, 0.62, 0.92),  # lilac
-    (0.44, 0.80, 0.85),  # lagoon
-    (0.95, 0.62, 0.75),  # rose
-    (0.75, 0.82, 0.47),  # lime
+    (0.60, 0.72, 0.95),  # periwinkle
+    (0.98, 0.84, 0.42),  # lemon
+    (0.96, 0.62, 0.82),  # orchid
+    (0.56, 0.85, 0.68),  # mint
+    (0.78, 0.66, 0.95),  # lilac
+    (0.45, 0.82, 0.88),  # lagoon
+    (0.76, 0.85, 0.45),  # lime
+    (0.80, 0.82, 0.86),  # silver
 )
-"""sRGB of the first, second, ... person; taken in turn when there are more."""
+"""sRGB of the first, second, ... person; taken in turn when there are more. None is near a hue of skin."""
 UNSEEN = (0.80, 0.80, 0.82)
 """sRGB of what the photo does not show, such as the legs below its edge: guessed, and therefore paler."""
 
@@ -42,15 +42,15 @@ class DrawnBody:
     """What the detector saw of this person (one person)."""
     colour: tuple[float, float, float] | None = None
     """sRGB in [0, 1]; None takes the next of `PALETTE`."""
-    unseen: Bool[np.ndarray, " V"] | None = None
-    """Vertices without evidence, drawn paler; None when all are seen."""
+    unseen: Float[np.ndarray, " V"] | None = None
+    """How far each vertex is without evidence, in [0, 1] (see `unseen_share`), drawn paler; None when all are seen."""
 
 
 @dataclass(frozen=True)
 class Style:
     """How pictures are drawn."""
 
-    opacity: float = 0.92
+    opacity: float = 0.95
     """Of the bodies over the photo, 0 to 1."""
     max_size: int | None = 2048
     """Longest side of the drawn photo in pixels; larger photos are scaled down. None keeps every size."""
@@ -120,7 +120,8 @@ def colours_of(people: Sequence[DrawnBody]) -> list[np.ndarray]:
         own = np.array(person.colour or PALETTE[index % len(PALETTE)])
         colours = np.tile(own, (len(person.vertices_camera), 1))
         if person.unseen is not None:
-            colours[person.unseen] = 0.3 * own + 0.7 * np.array(UNSEEN)
+            share = 0.75 * person.unseen[:, None]
+            colours = colours * (1 - share) + np.array(UNSEEN) * share
         painted.append(colours)
     return painted
 

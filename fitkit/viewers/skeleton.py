@@ -21,6 +21,8 @@ RIM = (30, 30, 30)
 """RGB of the dark rim that keeps lines visible on any ground."""
 SEEN = 0.2
 """Confidence from which a keypoint is drawn."""
+MESH = "face_mesh_"
+"""Prefix of the dense points of a face."""
 SHIFT = 4
 """Bits behind the binary point of the coordinates given to OpenCV."""
 
@@ -109,18 +111,23 @@ def _draw_person(
                 cv2.line(
                     canvas, _fixed(seen[a]), _fixed(seen[b]), RIM if rim else _colour(a, b), pixels, cv2.LINE_AA, SHIFT
                 )
+    _draw_mesh_points(canvas, [point for name, point in seen.items() if name.startswith(MESH)])
     for name, point in seen.items():
-        radius = _radius(name) * thick
-        if radius > 1.0:
-            cv2.circle(canvas, _fixed(point), _subpixels(radius * 1.35), RIM, -1, cv2.LINE_AA, SHIFT)
-        cv2.circle(canvas, _fixed(point), _subpixels(radius), _colour(name), -1, cv2.LINE_AA, SHIFT)
+        if not name.startswith(MESH):
+            radius = thick * (1.1 if part_of(name) in ("body", "feet") else 0.5)
+            if radius > 1.0:
+                cv2.circle(canvas, _fixed(point), _subpixels(radius * 1.35), RIM, -1, cv2.LINE_AA, SHIFT)
+            cv2.circle(canvas, _fixed(point), _subpixels(radius), _colour(name), -1, cv2.LINE_AA, SHIFT)
 
 
-def _radius(name: str) -> float:
-    """Return the radius of a keypoint's dot, in units of the thickness of the body's lines."""
-    if name.startswith("face_mesh_"):
-        return 0.28
-    return 1.1 if part_of(name) in ("body", "feet") else 0.5
+def _draw_mesh_points(canvas: UInt8[np.ndarray, "H W 3"], points: Sequence[Float[np.ndarray, "2"]]) -> None:
+    """Draw the dense points of a face as fine dots; on a small face only some of them, lest they hide it."""
+    if not points:
+        return
+    radius = float(np.ptp(np.stack(points), axis=0).max()) / 160
+    every = max(1, round((0.8 / max(radius, 0.1)) ** 2))
+    for point in points[::every]:
+        cv2.circle(canvas, _fixed(point), _subpixels(max(radius, 0.7)), MIDDLE, -1, cv2.LINE_AA, SHIFT)
 
 
 def _colour(*names: str) -> tuple[int, int, int]:
