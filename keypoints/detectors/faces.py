@@ -42,6 +42,12 @@ def read_face(network: Network, picture: Picture, region: Region) -> Face:
     )
 
 
+def look_at_face(network: Network, picture: Picture, body: np.ndarray) -> Face:
+    """Return the face that the body's points (33, 2) suggest, looked at twice."""
+    first = read_face(network, picture, region_from_body(body))
+    return read_face(network, picture, region_of_face(first.points))
+
+
 def region_of_face(points: np.ndarray) -> Region:
     """Return the region of a face, from its points (468, 2)."""
     return enclosing_region(points, points[RIGHT_EYE], points[LEFT_EYE], FACE_SCALE)

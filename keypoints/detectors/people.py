@@ -1,233 +1,139 @@
-"""People: looks at a place by the body network, fused into one skeleton, and the choice among rivals."""
+"""All people of a picture: where to look, whom to believe, and who stands behind whom."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
-import cv2
-import numpy as np
-
-from fitkit.keypoints.detectors.masks import carry_mask, hide
-from fitkit.keypoints.detectors.pose import SWAP, Pose, Veil, read_pose
+from fitkit.keypoints.detectors.faces import look_at_face
+from fitkit.keypoints.detectors.person import (
+    Person,
+    choose_people,
+    explains,
+    inside,
+    look_again,
+    look_closely,
+    shows,
+    veil_of,
+)
 from fitkit.keypoints.detectors.regions import Picture, Region
-from fitkit.keypoints.detectors.scoring import person_score, point_confidence, similarity
-from fitkit.keypoints.detectors.search import Seed
+from fitkit.keypoints.detectors.scoring import weigh_evidence
+from fitkit.keypoints.detectors.search import Searcher, Seed, distinct_seeds, same_place, seed_of_face, tiles
 from fitkit.keypoints.detectors.tflite import Network
 
-SIZE = 1.0 / 3.0
-"""The square root of a standing person's area over the side of the region."""
-HOPELESS = (0.05, 0.35)
-"""A first look with a lower flag, or a lower mean of its higher peaks, is not followed."""
-HEAD = 11
-"""The first points of the body are those of the head."""
-ONE_HEAD = 0.1
-"""Two heads nearer than this, in sides of the region, are one."""
-KNOWN = (0.9, 0.7)
-"""Least score of a person, and least similarity, from which a first look is taken for that person again."""
-SETTLED = 0.8
-"""Similarity of two looks from which no third is needed."""
+SCALES = (1.5, 1.0, 0.5, 0.35, 0.25)
+"""Sides of the squares in which people are looked for, over the picture's longer side."""
+COARSE = 0.5
+"""Smaller squares are looked at only when they may show more."""
+SMALLEST_TILE = 150.0
+"""Pixels; smaller squares would only be blown up."""
+MOST_SEEDS = 24
+"""Proposals followed at each scale, best first."""
+SEED_SCORE, FACE_SCORE = 0.35, 0.5
+"""Least scores of proposals that are followed; what they are worth is judged later."""
+SUPPORT_SCORE = 0.2
+"""Least score of a proposal that may support another."""
+SURE = 0.9
+"""Score of people from which proposals that may be of them are not followed."""
+VEILED = 0.8
+"""Score of people from which they are hidden when others are looked for."""
+CANDIDATE = 0.3
+"""Least score of a skeleton before the other networks were heard."""
+LEAST_SCORE = 0.6
+"""Least score of the people returned."""
 
 
-@dataclass(frozen=True)
-class Person:
-    """A person's body."""
+class PeopleFinder:
+    """Finds people in pictures, one after the other."""
 
-    points: np.ndarray
-    """(33, 2) pixels of the picture."""
-    confidence: np.ndarray
-    """(33,) probability that the point lies where it should, 0 outside the picture."""
-    visibility: np.ndarray
-    """(33,) the network's own, in [0, 1]."""
-    world: np.ndarray
-    """(33, 3) metres relative to the middle of the hips, camera axes."""
-    score: float
-    """Probability that this is a person."""
-    region: Region
-    """Where the last look went."""
-    mask: np.ndarray
-    """(256, 256) logits of the person's pixels in the region."""
+    def __init__(self, networks: Mapping[str, Network]) -> None:
+        """Take the networks by name."""
+        self._body = networks["pose_landmark"]
+        self._face = networks["face_landmark"]
+        self._searcher = Searcher(networks["pose_detection"], networks["face_detection"])
 
-    @property
-    def size(self) -> float:
-        """Return the square root of the person's area in pixels, were the whole person seen."""
-        return self.region.side * SIZE
+    def find(self, picture: Picture) -> list[Person]:
+        """Return the people in a picture, best first."""
+        people, seeds = self._look_everywhere(picture)
+        if people:
+            people = self._look_again(picture, people)
+            people, seeds = self._look_behind(picture, people, seeds)
+            people = self._look_again(picture, people)
+        judged = [self.judge(picture, person, seeds) for person in people]
+        chosen = choose_people(judged, LEAST_SCORE)
+        return [one for one in chosen if not any(inside(one, other) for other in chosen)]
 
-    @property
-    def head(self) -> np.ndarray:
-        """Return the middle of the head (2,) in pixels."""
-        return self.points[:HEAD].mean(0)
+    def look_in(self, picture: Picture, region: Region) -> Person | None:
+        """Return the person in a region that somebody else found, or None where the network sees nobody at all."""
+        person = look_closely(self._body, picture, region)
+        return None if person is None else replace(person, face=look_at_face(self._face, picture, person.points))
 
+    def judge(self, picture: Picture, person: Person, seeds: Sequence[Seed]) -> Person:
+        """Return a person with the face, scored in the light of it and of the detector's proposals."""
+        face = look_at_face(self._face, picture, person.points)
+        support = max((seed.score for seed in seeds if not seed.of_face and explains(person, seed)), default=0.0)
+        return replace(person, face=face, score=weigh_evidence(person.score, face.flag, support))
 
-def look_closely(
-    network: Network, picture: Picture, region: Region, known: Sequence[Person] = (), veil: Veil | None = None
-) -> Person | None:
-    """Return the person in a region, from looks at it that improve on each other, the last one in a mirror.
+    def _look_everywhere(self, picture: Picture) -> tuple[list[Person], list[Seed]]:
+        """Return the people found at all scales that may pay, and all proposals."""
+        people: list[Person] = []
+        seeds: list[Seed] = []
+        followed: list[Seed] = []
+        for fraction in SCALES:
+            squares = tiles(picture, fraction)
+            if squares[0].side < SMALLEST_TILE and fraction < COARSE:
+                break
+            new = self._propose(picture, squares)
+            seeds += new
+            for seed in _worth_following(new):
+                if any(same_place(seed.region, other.region) for other in followed):
+                    continue
+                followed.append(seed)
+                if any(person.score > SURE and explains(person, seed) for person in people):
+                    continue
+                person = look_closely(self._body, picture, seed.region, people)
+                if person is not None:
+                    people.append(person)
+            if fraction <= COARSE and not _pays_to_go_on(choose_people(people, CANDIDATE), squares[0].side, fraction):
+                break
+        return choose_people(people, CANDIDATE), seeds
 
-    Args:
-        network: `pose_landmark_full`.
-        picture: the picture.
-        region: where.
-        known: people whom there is no need to see again.
-        veil: hides other people.
+    def _look_behind(
+        self, picture: Picture, people: list[Person], seeds: list[Seed]
+    ) -> tuple[list[Person], list[Seed]]:
+        """Return also the people who show themselves only when those found are hidden, and all proposals."""
+        certain = [person for person in people if person.score > VEILED]
+        if not certain:
+            return people, seeds
+        squares = [square for scale in (1.0, COARSE)[: len(certain)] for square in tiles(picture, scale)]
+        veil = veil_of(certain)
+        seeds = seeds + [s for square in squares for s in self._searcher.bodies(picture, square, SUPPORT_SCORE, veil)]
+        for seed in _worth_following(seeds):
+            if any(shows(person, seed) for person in people):
+                continue
+            person = look_closely(self._body, picture, seed.region, people, veil)
+            if person is not None:
+                people = choose_people([*people, person], CANDIDATE)
+        return people, seeds
 
-    Returns:
-        the person, or None where there clearly is none, or one already known.
-    """
-    first = read_pose(network, picture, region, veil)
-    if first.flag < HOPELESS[0] or np.sort(first.peak)[-16:].mean() < HOPELESS[1]:
-        return None
-    if any(_is_seen_by(first, person) for person in known):
-        return None
-    look = read_pose(network, picture, first.next_region, veil)
-    if alike(first, look) < SETTLED:
-        look = read_pose(network, picture, look.next_region, veil)
-    mirrored = read_pose(network, picture, look.region.mirror(), veil)
-    return fuse(look, mirrored, (picture.width, picture.height))
+    def _propose(self, picture: Picture, squares: Sequence[Region]) -> list[Seed]:
+        bodies = [seed for square in squares for seed in self._searcher.bodies(picture, square, SUPPORT_SCORE)]
+        faces = [face for square in squares for face in self._searcher.faces(picture, square, FACE_SCORE)]
+        return bodies + [seed_of_face(face) for face in faces]
 
-
-def look_again(network: Network, picture: Picture, person: Person, others: Sequence[Person]) -> Person:
-    """Return a person seen with the others hidden; the same one where that is no better or nobody is near."""
-    near = [other for other in others if _near(person, other)]
-    if not near:
-        return person
-    veil = veil_of(near, person)
-    look = read_pose(network, picture, person.region, veil)
-    mirrored = read_pose(network, picture, person.region.mirror(), veil)
-    again = fuse(look, mirrored, (picture.width, picture.height))
-    return again if again.score >= 0.9 * person.score else person
-
-
-def veil_of(others: Sequence[Person], own: Person | None = None) -> Veil:
-    """Return a veil that hides people, but not where a pixel rather belongs to one's own."""
-
-    def veil(crop: np.ndarray, region: Region) -> np.ndarray:
-        size = len(crop)
-        logits = np.max([carry_mask(other.mask, other.region, region, size) for other in others], axis=0)
-        mine = None if own is None else carry_mask(own.mask, own.region, region, size)
-        return hide(crop, logits, mine)
-
-    return veil
-
-
-def _near(person: Person, other: Person) -> bool:
-    apart = np.hypot(*np.subtract(person.region.centre, other.region.centre))
-    return bool(apart < 0.35 * (person.region.side + other.region.side))
-
-
-def _is_seen_by(look: Pose, person: Person) -> bool:
-    """Return whether a look shows a person who is known well."""
-    if person.score < KNOWN[0]:
-        return False
-    size = min(person.size, look.region.side * SIZE)
-    return bool(similarity(person.points, look.points[None], person.confidence[None], size)[0] > KNOWN[1])
+    def _look_again(self, picture: Picture, people: Sequence[Person]) -> list[Person]:
+        return [
+            look_again(self._body, picture, person, [other for other in people if other is not person])
+            for person in people
+        ]
 
 
-def alike(look: Pose, other: Pose) -> float:
-    """Return the similarity of two looks at one person."""
-    weights = np.minimum(look.visibility, other.visibility)
-    return float(similarity(look.points, other.points[None], weights[None], look.region.side * SIZE)[0])
+def _worth_following(seeds: Sequence[Seed]) -> list[Seed]:
+    return distinct_seeds([seed for seed in seeds if seed.score >= SEED_SCORE])[:MOST_SEEDS]
 
 
-def fuse(look: Pose, mirrored: Pose, size: tuple[int, int]) -> Person:
-    """Return the person of whom two looks at the same region tell.
-
-    Where the looks agree better with left and right exchanged, the one with the clearer points decides.
-
-    Args:
-        look: one look.
-        mirrored: the same region in a mirror, its sides already named rightly.
-        size: (width, height) of the picture in pixels.
-    """
-    score = person_score((look.peak + mirrored.peak) / 2.0, alike(look, mirrored), min(look.flag, mirrored.flag))
-    if alike(look, exchange_sides(mirrored)) > alike(look, mirrored) + 0.1:
-        if mirrored.peak.mean() > look.peak.mean():
-            look, mirrored = mirrored, exchange_sides(look)
-        else:
-            mirrored = exchange_sides(mirrored)
-    # Clearer points count for more; the cube was the best of the powers tried.
-    weight = np.stack([look.peak + 1e-3, mirrored.peak + 1e-3])[..., None] ** 3
-    weight = weight / weight.sum(0)
-    points = weight[0] * look.points + weight[1] * mirrored.points
-    apart = np.hypot(*(look.points - mirrored.points).T) / look.region.side
-    inside = ((points >= 0.0) & (points <= np.array(size))).all(-1)
-    visibility = (look.visibility + mirrored.visibility) / 2.0
-    mask = _mean_mask(look, mirrored)
-    own = _mask_near(mask, look.region.from_picture(points))
-    confidence = point_confidence((look.peak + mirrored.peak) / 2.0, apart, visibility, own)
-    return Person(
-        points=points,
-        confidence=np.where(inside, confidence, 0.0),
-        visibility=visibility,
-        world=weight[0] * look.world + weight[1] * mirrored.world,
-        score=score,
-        region=look.region,
-        mask=mask,
-    )
-
-
-def exchange_sides(look: Pose) -> Pose:
-    """Return a look with left and right exchanged."""
-    return replace(
-        look,
-        points=look.points[SWAP],
-        visibility=look.visibility[SWAP],
-        presence=look.presence[SWAP],
-        peak=look.peak[SWAP],
-        world=look.world[SWAP],
-    )
-
-
-def same_person(person: Person, other: Person) -> float:
-    """Return how alike two skeletons are, in [0, 1], left and right exchanged if need be."""
-    weights = np.minimum(person.confidence, other.confidence)[None]
-    size = min(person.size, other.size)
-    straight = similarity(person.points, other.points[None], weights, size)[0]
-    weights = np.minimum(person.confidence, other.confidence[SWAP])[None]
-    crossed = similarity(person.points, other.points[SWAP][None], weights, size)[0]
-    return float(max(straight, crossed))
-
-
-def one_head(person: Person, other: Person) -> bool:
-    """Return whether two skeletons of like size share a head."""
-    apart = float(np.hypot(*(person.head - other.head)))
-    larger, smaller = max(person.region.side, other.region.side), min(person.region.side, other.region.side)
-    return apart < 0.5 * ONE_HEAD * smaller or (apart < ONE_HEAD * smaller and larger < 2.0 * smaller)
-
-
-def explains(person: Person, seed: Seed) -> bool:
-    """Return whether a proposal is of a person already found."""
-    side = min(person.region.side, seed.region.side)
-    return bool(
-        np.hypot(*(person.head - seed.head)) < ONE_HEAD * side
-        and np.hypot(*np.subtract(person.region.centre, seed.region.centre)) < 2.0 * ONE_HEAD * side
-        and abs(np.log(person.region.side / seed.region.side)) < 0.35
-    )
-
-
-def choose_people(people: list[Person], rival: float = 0.45, least: float = 0.5) -> list[Person]:
-    """Return one skeleton for each person, best first, each point owned by one person only.
-
-    Args:
-        people: candidates.
-        rival: similarity from which two skeletons are one person, or one of them is mixed of two.
-        least: score below which a candidate is dropped.
-    """
-    kept: list[Person] = []
-    for person in sorted(people, key=lambda item: -item.score):
-        if person.score < least or any(one_head(person, other) or same_person(person, other) > rival for other in kept):
-            continue
-        kept.append(person)
-    return kept
-
-
-def _mean_mask(look: Pose, mirrored: Pose) -> np.ndarray:
-    return (np.clip(look.mask, -8.0, 8.0) + np.clip(mirrored.mask[:, ::-1], -8.0, 8.0)) / 2.0
-
-
-def _mask_near(mask: np.ndarray, unit: np.ndarray) -> np.ndarray:
-    """Return the highest logits (K,) of a mask (S, S) near points (K, 2) given in [0, 1]."""
-    reach = len(mask) // 40
-    highest = cv2.dilate(mask, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8))
-    at = np.clip((unit * len(mask)).astype(int), 0, len(mask) - 1)
-    return highest[at[:, 1], at[:, 0]]
+def _pays_to_go_on(people: Sequence[Person], side: float, fraction: float) -> bool:
+    """Return whether smaller squares may show more: nobody was found yet, or somebody small, or a group."""
+    if not people or min(person.region.side for person in people) < 0.7 * side:
+        return True
+    return fraction >= COARSE and len(people) > 1

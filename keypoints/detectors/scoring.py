@@ -32,6 +32,8 @@ SPREAD = np.array([next(value for part, value in _COCO_SPREAD.items() if part in
 """(33,) spread of annotators relative to the person's size (COCO keypoint evaluation), extended to like points."""
 PERSON_WEIGHTS = (11.1, 2.6, 0.47, -8.9)
 """Of the mean of the higher half of the points' peaks, the similarity of two looks, the flag's logit; constant."""
+EVIDENCE_WEIGHTS = (2.0, 3.0, -1.8)
+"""Added to the score's logit: times the face's flag, times the best proposal's score, and a constant."""
 POINT_WEIGHTS = (4.9, -0.19, 0.27, 0.08, -3.57)
 """Of the point's peak, the logarithm of two looks' disagreement, the visibility's logit, the mask's logit; constant."""
 
@@ -47,6 +49,18 @@ def person_score(peak: np.ndarray, alike: float, flag: float) -> float:
     higher = float(np.sort(peak)[-16:].mean())
     cues = (higher, alike, float(logit(np.array(flag))), 1.0)
     return float(sigmoid(np.dot(PERSON_WEIGHTS, cues)))
+
+
+def weigh_evidence(score: float, face: float, proposal: float) -> float:
+    """Return the probability that a skeleton is a person's, in the light of the other networks.
+
+    Args:
+        score: from `person_score`.
+        face: probability that there is a face where the skeleton has its own.
+        proposal: the best score of the detector's proposals of this person, 0 where there was none.
+    """
+    weight_face, weight_proposal, constant = EVIDENCE_WEIGHTS
+    return float(sigmoid(logit(np.array(score)) + weight_face * face + weight_proposal * proposal + constant))
 
 
 def point_confidence(peak: np.ndarray, apart: np.ndarray, visibility: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -33,6 +33,8 @@ class Seed:
     """(2,) pixels: the middle of the head."""
     score: float
     """The detector's own, in [0, 1]."""
+    of_face: bool = False
+    """Whether only a face was seen."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +107,7 @@ def seed_of_face(face: FoundFace) -> Seed:
     tilt = 0.5 * float(np.arctan2(eyes[0] - mouth[0], mouth[1] - eyes[1]))
     hips = eyes + width * FACE_DROP * np.array([-np.sin(tilt), np.cos(tilt)])
     region = Region((float(hips[0]), float(hips[1])), width * FACE_SIDE, tilt)
-    return Seed(region, face.box.reshape(2, 2).mean(0), face.score)
+    return Seed(region, face.box.reshape(2, 2).mean(0), face.score, of_face=True)
 
 
 def distinct_seeds(seeds: list[Seed]) -> list[Seed]:
