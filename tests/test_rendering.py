@@ -13,7 +13,7 @@ from fitkit.keypoints.containers import Keypoints
 from fitkit.rendering import RASTERISERS, choose
 from fitkit.rendering.geometry import vertex_normals
 from fitkit.rendering.occlusion import cone, visibility
-from fitkit.viewers.overlay import DrawnBody, Style, overlay
+from fitkit.viewers.overlay import PALETTE, DrawnBody, Style, overlay
 from fitkit.viewers.side_view import picture, side_view
 from fitkit.viewers.skeleton import LEFT, RIGHT, draw_keypoints
 from fitkit.viewers.unseen import unseen_share
@@ -213,7 +213,9 @@ def test_shadows_fall_on_what_lies_behind():
     small, large = ball((0, 0, 0), 0.2), ball((0, 1.0, 0), 0.4)
     vertices = np.concatenate([small, large])
     normals = np.concatenate([np.array(BALL.vertices)] * 2)
-    light = visibility(vertices, normals, cone(np.array([0.0, -1.0, 0.0]), 0.1, 8))
+    bodies = np.repeat([0, 1], len(small))
+    above = cone(np.array([0.0, -1.0, 0.0]), 0.1, 8)
+    light = visibility(vertices, normals, bodies, above)
     assert light.min() >= 0 and light.max() <= 1
     on_large = light[len(small) :]
     below = np.hypot(large[:, 0], large[:, 2]) < 0.1
@@ -222,6 +224,8 @@ def test_shadows_fall_on_what_lies_behind():
         on_large[(normals[len(small) :, 0] > 0.7) & (normals[len(small) :, 1] < -0.2)].min() > 0.8
     )  # aside of its shadow
     assert light[: len(small)][normals[: len(small), 1] < -0.5].min() > 0.95
+    far = visibility(vertices + np.outer(bodies, [0, 1e6, 0]), normals, bodies, above)  # too far to shade each other
+    assert far[normals[:, 1] < -0.5].min() > 0.9
 
 
 def drawn(centre, radius=0.3, **rest):
@@ -319,3 +323,20 @@ def test_vertices_near_unseen_bones_are_unseen():
     np.testing.assert_array_equal(unseen_share(vertices, joints, names, seen), [0, 1, 1, 0])
     assert not unseen_share(vertices, joints, names, {"torso": True}).any()
     assert unseen_share(vertices, joints, names, {"torso": False, "head": False, "left_arm": False}).all()
+
+
+def test_a_body_that_is_not_finite_spoils_no_picture():
+    photo = np.zeros((240, 320, 3), np.uint8)
+    good, broken = drawn((0, 0, 2.0)), drawn((0, 0, 2.0))
+    broken.vertices_camera[:] = np.nan
+    lost = DrawnBody(ball((0, 0, 2.0)), FACES, INTRINSICS * np.nan)
+    np.testing.assert_array_equal(picture(photo, [good, broken, lost]), picture(photo, [good]))
+    assert picture(photo, [broken, lost])[..., :3].shape[0] == 240
+    assert overlay(np.zeros((1, 1, 3), np.uint8), [good]).shape == (1, 1, 3)
+
+
+def test_colours_stay_with_people():
+    photo = np.zeros((240, 320, 3), np.uint8)
+    broken = DrawnBody(ball((0, 0, 2.0)) * np.nan, FACES, INTRINSICS)
+    second = overlay(photo, [broken, drawn((0, 0, 2.0))])[130, 150].astype(int)
+    assert np.abs(second / second.max() - np.array(PALETTE[1]) / max(PALETTE[1])).max() < 0.25

@@ -3,32 +3,50 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 CELL = 0.022
 """Metres: side of a depth map's cell; near the distance of neighbouring vertices, so that surfaces have few holes."""
 BIAS = 0.035
 """Metres: a vertex that lies less than this behind the front of its cell still counts as lit (slanting surfaces)."""
 
-MAX_CELLS = 4_000_000
-"""Bodies further apart than a map of so many cells (or wild vertices) cast no shadow."""
+FAR = 15.0
+"""Metres: bodies that are spread further than this do not shade each other (the maps would grow too large)."""
 
 
 def visibility(
-    vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], directions: Float[np.ndarray, "L 3"]
+    vertices: Float[np.ndarray, "V 3"],
+    normals: Float[np.ndarray, "V 3"],
+    bodies: Int[np.ndarray, " V"],
+    directions: Float[np.ndarray, "L 3"],
 ) -> Float[np.ndarray, " V"]:
     """Return the share of light that reaches each vertex from some directions, weighted by the cosine to its normal.
 
     Args:
-        vertices: metres; all bodies of a picture together, which then shade each other.
+        vertices: metres; all bodies of a picture together, which shade themselves and each other.
         normals: outward unit vectors.
+        bodies: which body each vertex belongs to.
         directions: unit vectors towards the lights.
 
     Returns:
         0 (all light blocked) to 1 (none), smooth over the surface; 1 for vertices that face away from every direction.
     """
-    seen = np.full(len(vertices), 1e-3)
-    total = np.full(len(vertices), 1e-3)
+    together = np.ptp(vertices, axis=0).max() < FAR
+    groups = [np.arange(len(vertices))] if together else [np.flatnonzero(bodies == i) for i in np.unique(bodies)]
+    share = np.ones(len(vertices))
+    for group in groups:
+        share[group] = _visibility(vertices[group], normals[group], directions)
+    return share
+
+
+def _visibility(
+    vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], directions: Float[np.ndarray, "L 3"]
+) -> Float[np.ndarray, " V"]:
+    """Return the same for bodies that are near each other."""
+    if np.ptp(vertices, axis=0).max() >= FAR:  # no body is so large: something went wrong, and light is no matter
+        return np.ones(len(vertices))
+    # A little light everywhere, so that a vertex that faces away from all has a share, too.
+    seen, total = np.full(len(vertices), 1e-3), np.full(len(vertices), 1e-3)
     for direction in directions:
         cosine = np.maximum(normals @ direction + 0.1, 0.0)
         seen += cosine * _front(vertices, direction)
@@ -44,8 +62,6 @@ def _front(vertices: Float[np.ndarray, "V 3"], direction: Float[np.ndarray, "3"]
     column = ((across - across.min()) / CELL).astype(np.int64)
     row = ((along - along.min()) / CELL).astype(np.int64)
     width, height = int(column.max()) + 1, int(row.max()) + 1
-    if width * height > MAX_CELLS:
-        return np.ones(len(vertices))
     index = row * width + column
     front = np.full(width * height, -np.inf)
     np.maximum.at(front, index, towards)

@@ -90,7 +90,7 @@ class OpenGLRasteriser:
         pyrender = self._pyrender
         scene = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         normals = vertex_normals(soup.vertices, soup.faces)
-        light = self.lighting.vertex_light(soup.vertices, normals)
+        light = self.lighting.vertex_light(soup.vertices, normals, soup.body_of_vertex)
         lit = self.lighting.shade(soup.vertices.astype(np.float32), normals.astype(np.float32), soup.colours, light)
         # pyrender's camera knows no skew: fold it into the points.
         upright = np.array([[intrinsics[0, 0], 0, 0], [0, intrinsics[1, 1], 0], [0, 0, 1]])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from fitkit.rendering.occlusion import cone, visibility
 
@@ -57,12 +57,16 @@ class Lighting:
     """Directions over the sphere for the ambient occlusion."""
 
     def vertex_light(
-        self, vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"]
+        self, vertices: Float[np.ndarray, "V 3"], normals: Float[np.ndarray, "V 3"], bodies: Int[np.ndarray, " V"]
     ) -> Float[np.ndarray, "V 2"]:
-        """Return the shares of the key light and of the ambient light that reach each vertex, in [0, 1]."""
-        key = visibility(vertices, normals, cone(np.array(self.key_direction), self.key_size, self.shadow_rays))
-        ambient = visibility(vertices, normals, cone(np.array([0.0, -1.0, 0.0]), np.pi, self.ambient_rays))
-        return np.stack([key, ambient], axis=1).astype(np.float32)
+        """Return the shares of the key light and of the ambient light that reach each vertex, in [0, 1].
+
+        Arguments as in `fitkit.rendering.occlusion.visibility`.
+        """
+        lamp = cone(np.array(self.key_direction), self.key_size, self.shadow_rays)
+        around = cone(np.array([0.0, -1.0, 0.0]), np.pi, self.ambient_rays)
+        shares = [visibility(vertices, normals, bodies, directions) for directions in (lamp, around)]
+        return np.stack(shares, axis=1).astype(np.float32)
 
     def shade(
         self,
@@ -86,7 +90,7 @@ class Lighting:
         wrapped = (normals @ key_direction + np.float32(0.15)) / np.float32(1.15)
         key = np.maximum(wrapped, 0)[:, None] * shadow
         fill = np.maximum(normals @ np.array(self.fill_direction, np.float32), 0)[:, None]
-        up = (0.5 - 0.5 * normals[:, 1:2])
+        up = 0.5 - 0.5 * normals[:, 1:2]
         ambient = up * np.array(self.sky, np.float32) + (1 - up) * np.array(self.floor, np.float32)
         occlusion = light[:, 1:] ** np.float32(1.3)
         diffuse = key * np.array(self.key, np.float32) + fill * np.array(self.fill, np.float32) * occlusion

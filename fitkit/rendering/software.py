@@ -79,7 +79,7 @@ class _Painter:
     @classmethod
     def of(cls, soup: Soup, triangles: zbuffer.Triangles, lighting: Lighting) -> _Painter:
         normals = vertex_normals(soup.vertices, soup.faces)
-        light = lighting.vertex_light(soup.vertices, normals)
+        light = lighting.vertex_light(soup.vertices, normals, soup.body_of_vertex)
         columns = [soup.vertices, normals, soup.colours, light]
         return cls(soup, triangles, lighting, np.concatenate(columns, axis=1).astype(np.float32))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -73,6 +73,7 @@ def overlay(
         style: size and look.
     """
     style = style or Style()
+    people = drawable(people)
     photo, scale = fit_size(image, style.max_size)
     rendering = render_people(people, scale, (photo.shape[1], photo.shape[0]), style.rasteriser)
     drawn = composite(photo, rendering, style.opacity)
@@ -81,6 +82,15 @@ def overlay(
             if person.keypoints is not None:
                 drawn = draw_keypoints(drawn, person.keypoints, scale)
     return drawn
+
+
+def drawable(people: Sequence[DrawnBody]) -> list[DrawnBody]:
+    """Return the people whose numbers are finite, each with the colour that its place in the full list gives it."""
+    coloured = [
+        person if person.colour else replace(person, colour=PALETTE[index % len(PALETTE)])
+        for index, person in enumerate(people)
+    ]
+    return [p for p in coloured if np.isfinite(p.vertices_camera).all() and np.isfinite(p.intrinsics).all()]
 
 
 def fit_size(image: UInt8[np.ndarray, "H W 3"], max_size: int | None) -> tuple[UInt8[np.ndarray, "h w 3"], float]:
@@ -114,10 +124,10 @@ def render_people(
 
 
 def colours_of(people: Sequence[DrawnBody]) -> list[np.ndarray]:
-    """Return the sRGB of each body's vertices, (V, 3), its own or the next of the palette."""
+    """Return the sRGB of each body's vertices, (V, 3), paler where it is unseen."""
     painted = []
-    for index, person in enumerate(people):
-        own = np.array(person.colour or PALETTE[index % len(PALETTE)])
+    for person in people:
+        own = np.array(person.colour or PALETTE[0])
         colours = np.tile(own, (len(person.vertices_camera), 1))
         if person.unseen is not None:
             share = 0.75 * person.unseen[:, None]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from fitkit.viewers.overlay import DrawnBody, Style, colours_of, composite, overlay
+from fitkit.viewers.overlay import DrawnBody, Style, colours_of, composite, drawable, overlay
 
 QUARTER_TURN = np.array([[0.0, 0.0, 1.0], [0.0, 1.0, 0.0], [-1.0, 0.0, 0.0]])
 """From the photo's camera to one at its right that looks to the left: the photo's camera is at this picture's left."""
@@ -37,6 +37,7 @@ def picture(
         style: size and look.
     """
     style = style or Style()
+    people = drawable(people)
     front = overlay(image, people, keypoints, style)
     if not (side and people):
         return front
@@ -49,11 +50,12 @@ def side_view(people: Sequence[DrawnBody], height: int, style: Style | None = No
     Those who face the photo's camera face to the left.
 
     Args:
-        people: at least one body.
+        people: at least one body whose numbers are finite.
         height: of the picture, pixels; its width follows from how far the bodies reach.
         style: look.
     """
     style = style or Style()
+    people = drawable(people)
     turned = [np.asarray(p.vertices_camera, np.float64) @ QUARTER_TURN.T for p in people]
     low = np.min([v.min(0) for v in turned], axis=0)
     high = np.max([v.max(0) for v in turned], axis=0)
