@@ -94,9 +94,12 @@ def fit(
     people: list[tuple[str, Person]] = []
     for keypoints in pictures:
         length, source = _focal_of(keypoints, chosen, focal, fov)
-        for index in usable_people(keypoints):
+        usable = usable_people(keypoints)
+        # People of one photo share a camera: refining it for each alone would shuffle them in depth.
+        refine = source == "default" and len(usable) == 1
+        for index in usable:
             recorded = keypoints.genders[index] if keypoints.genders else None
-            people.append((gender or recorded or "neutral", Person(keypoints, index, length, source)))
+            people.append((gender or recorded or "neutral", Person(keypoints, index, length, source, refine)))
     results: dict[int, FitResult] = {}
     for one in dict.fromkeys(name for name, _ in people):
         loaded = _model(model, one, chosen, torch.device(choose_device(device)), model_dir)

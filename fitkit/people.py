@@ -42,14 +42,28 @@ class Person:
     """Focal length of the picture in pixels."""
     focal_source: str
     """Where the focal length comes from."""
+    refine_focal: bool = False
+    """Whether the recipe may refine the focal length."""
 
 
 def fit_people(
     people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, progress: FitProgress | None = None
 ) -> list[FitResult]:
-    """Return the fits of people, all in one batch on the model's device and in its type."""
+    """Return the fits of people, in one batch on the model's device and in its type.
+
+    People whose focal length is not to be refined are a batch of their own where the recipe refines that of others.
+    """
     if not people:
         return []
+    known = [not person.refine_focal for person in people]
+    if all(known):
+        recipe = recipe.with_known_focal()
+    elif any(known) and recipe.with_known_focal() != recipe:
+        results: dict[int, FitResult] = {}
+        for one in (True, False):
+            rows = [row for row, flag in enumerate(known) if flag == one]
+            results |= zip(rows, fit_people([people[row] for row in rows], model, recipe, progress), strict=True)
+        return [results[row] for row in range(len(people))]
     problem = make_problem(people, model, recipe)
     solved = fit(problem, recipe.initialiser, recipe.stages, progress)
     return make_results(people, model, recipe, solved)
@@ -129,7 +143,6 @@ def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
     faces = _numpy(model.faces, np.int32)
     distances, confidence = _numpy(distance), _numpy(observed.confidence[:, 0])
     points, heights = _numpy(observed.points[:, 0]), _numpy(height)
-    refined = "focal_length" in parameters
     results = []
     for row, person in enumerate(people):
         size = person.keypoints.image_size
@@ -141,9 +154,7 @@ def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
                 faces=faces,
                 joints=arrays["joints"][row],
                 joint_names=model.joint_names,
-                camera=PinholeCamera(
-                    arrays["intrinsics"][row], size, "refined" if refined else person.focal_source
-                ),
+                camera=PinholeCamera(arrays["intrinsics"][row], size, _focal_source(person, parameters)),
                 status=Status(int(solved.status[row])).name.lower(),
                 energies={name: float(value[row]) for name, value in solved.energies.items()},
                 reprojection=_errors(observed.names, distances[row], confidence[row]),
@@ -169,6 +180,10 @@ def _camera(solved: Fit) -> Camera:
     if "focal_length" in solved.parameters:
         return solved.problem.camera.with_focal_length(solved.parameters["focal_length"])
     return solved.problem.camera
+
+
+def _focal_source(person: Person, parameters: Parameters) -> str:
+    return "refined" if "focal_length" in parameters else person.focal_source
 
 
 def _numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:

@@ -72,6 +72,11 @@ class Recipe:
         named = [getattr(term, "prior", None) for term in terms] + [getattr(self.initialiser, "pose", None)]
         return tuple(dict.fromkeys(name for name in named if name))
 
+    def with_known_focal(self) -> Recipe:
+        """Return the recipe for photos whose focal length is known: no stage refines it."""
+        stages = (replace(stage, free=tuple(n for n in stage.free if n != "focal_length")) for stage in self.stages)
+        return replace(self, stages=tuple(stages))
+
 
 def recipe_names() -> tuple[str, ...]:
     """Return the names of the recipes that ship with the package."""
