@@ -161,7 +161,8 @@ def fit(inputs: tuple[str, ...], out: Path, save: str, quiet: bool, **options: A
     formats = _split_save(save)
     if options["focal"] and options["fov"]:
         raise UsageError("--focal and --fov say the same thing in two ways; give one of them.")
-    from fitkit.fit_photos import FitOptions, Outputs, PhotoFits
+    from fitkit.fit_options import FitOptions, Outputs
+    from fitkit.fit_photos import PhotoFits
     from fitkit.keypoints.images import find_images
 
     picture = {name: options.pop(name) for name in ("side_view", "draw_keypoints", "overwrite")}

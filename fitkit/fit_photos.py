@@ -13,6 +13,7 @@ import numpy as np
 
 from fitkit.errors import InputError
 from fitkit.files import make_folder
+from fitkit.fit_options import FitOptions, Outputs
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.images import Image, read_image
 from fitkit.output_folders import Record, assign_folders, digest, read_record, replacing
@@ -26,66 +27,6 @@ if TYPE_CHECKING:
 
 GROUP_PIXELS = 100_000_000
 """Pixels of photos kept in memory until their people are fitted together."""
-
-
-@dataclass(frozen=True)
-class FitOptions:
-    """Everything that a result depends on."""
-
-    model: str = "anny"
-    """Body model."""
-    gender: str | None = None
-    """neutral, female or male; None for what the keypoints say, else neutral."""
-    recipe: str = "default"
-    """A recipe's name or file."""
-    detector: str = "mediapipe"
-    """Detector, where no keypoints are given."""
-    keypoints: Path | None = None
-    """Keypoint file, or a folder of them."""
-    model_dir: Path | None = None
-    """Folder of the user's body models."""
-    device: str = "auto"
-    """Where to compute."""
-    batch_size: int = 32
-    """People fitted at once."""
-    focal: float | None = None
-    """Focal length in pixels, of all photos."""
-    fov: float | None = None
-    """Field of view in degrees along the longer side, of all photos."""
-
-    def settings(self) -> dict[str, Any]:
-        """Return what a record keeps, so that a later run knows whether it would give the same result."""
-        recipe = f"{self.recipe} ({digest(Path(self.recipe))[:12]})" if Path(self.recipe).is_file() else self.recipe
-        source = "keypoint files" if self.keypoints else self.detector
-        return {
-            "model": self.model,
-            "gender": self.gender or "as recorded",
-            "recipe": recipe,
-            "detector": source,
-            "focal": self.focal,
-            "fov": self.fov,
-        }
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """What is saved of each photo."""
-
-    formats: tuple[str, ...] = ("npz", "glb")
-    """Of each person: npz (parameters), glb, obj, ply (meshes)."""
-    overlay: bool = True
-    """A picture of the bodies over the photo."""
-    draw_keypoints: bool = False
-    """Draw the keypoints in that picture."""
-    side_view: bool = False
-    """Add the bodies from the side to that picture."""
-    overwrite: bool = False
-    """Make anew what is there already."""
-
-    def names(self) -> set[str]:
-        """Return what a record keeps."""
-        picture = {"overlay", "keypoints" * self.draw_keypoints, "side view" * self.side_view} - {""}
-        return set(self.formats) | (picture if self.overlay else set())
 
 
 @dataclass(frozen=True)
@@ -326,9 +267,16 @@ class PhotoFits:
         from fitkit.pictures import write_picture
         from fitkit.viewers.overlay import DrawnBody
         from fitkit.viewers.side_view import picture
+        from fitkit.viewers.unseen import unseen_share
 
         people = [
-            DrawnBody(result.vertices, result.faces, result.camera.intrinsics, seen.keypoints.select([index]))
+            DrawnBody(
+                result.vertices,
+                result.faces,
+                result.camera.intrinsics,
+                seen.keypoints.select([index]),
+                unseen=unseen_share(result.vertices, result.joints, result.joint_names, result.seen),
+            )
             for index, result in enumerate(results)
         ]
         drawn = picture(seen.image.pixels, people, "side view" in seen.job.outputs, "keypoints" in seen.job.outputs)

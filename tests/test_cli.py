@@ -62,7 +62,7 @@ def result(keypoints: Keypoints, person: int) -> FitResult:
         vertices=corners,
         faces=np.array([[0, 2, 1], [0, 1, 3], [0, 3, 2], [1, 2, 3]], np.int32),
         joints=corners,
-        joint_names=("a", "b", "c", "d"),
+        joint_names=("pelvis", "neck", "head", "spine1"),
         camera=PinholeCamera(np.array([[60.0, 0, 32], [0, 60, 24], [0, 0, 1]]), SIZE),
         status="converged",
         energies={"reprojection": 1.0},
