@@ -71,9 +71,11 @@ class OpenGLRasteriser:
         scene, bodies = self._scene(soup, np.array(intrinsics, np.float64), (x0, y0))
         self._renderer.viewport_width, self._renderer.viewport_height = x1 - x0, y1 - y0
         flags = self._pyrender.RenderFlags
-        rgba, _ = self._renderer.render(scene, flags.FLAT | flags.RGBA)
-        # Without multisampling: what lies at the pixel's centre.
-        labels, depth = self._renderer.render(scene, flags.SEG, bodies)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # PyOpenGL 3.1.0 calls what numpy 1.26 deprecates
+            rgba, _ = self._renderer.render(scene, flags.FLAT | flags.RGBA)
+            # Without multisampling: what lies at the pixel's centre.
+            labels, depth = self._renderer.render(scene, flags.SEG, bodies)
         code = labels.astype(np.int64) @ np.array([1, 256, 65536])
         alpha = rgba[..., 3:].astype(np.float32) / 255
         part = np.s_[y0:y1, x0:x1]
