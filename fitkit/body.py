@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
@@ -11,23 +12,25 @@ from torch import Tensor
 from fitkit.parameters import Layout
 
 
-@runtime_checkable
-class Body(Protocol):
-    """B x N bodies in their world's axes; each quantity is computed on first use and kept."""
+class Body(ABC):
+    """B x N bodies in their world's axes; each quantity is computed on first use and kept.
+
+    No protocol: checking whether an object has `vertices` would compute them.
+    """
 
     @property
+    @abstractmethod
     def joints(self) -> Float[Tensor, "B N J 3"]:
         """Joint centres, metres, in the order of the model's `joint_names`."""
-        ...
 
     @property
+    @abstractmethod
     def vertices(self) -> Float[Tensor, "B N V 3"]:
         """All vertices, metres: the one costly member; a keypoint fit never asks for it."""
-        ...
 
+    @abstractmethod
     def landmarks(self, names: Sequence[str]) -> Float[Tensor, "B N K 3"]:
         """Return named surface points and joints, metres, evaluating only what they need."""
-        ...
 
 
 @runtime_checkable

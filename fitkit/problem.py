@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -80,6 +80,7 @@ class Proposal:
     """C."""
 
 
+@runtime_checkable
 class Initialiser(Protocol):
     """Proposes parameters for problems; what it returns may depend on all that the problem holds but its start."""
 

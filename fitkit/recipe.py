@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
@@ -188,7 +188,7 @@ def configurable(cls: type) -> dict[str, Field[Any]]:
     return {entry.name: entry for entry in fields(cls) if entry.init and not entry.metadata.get("evidence")}
 
 
-def _known(data: Mapping[str, Any], choices: typing.Iterable[str], where: str) -> None:
+def _known(data: Mapping[str, Any], choices: Iterable[str], where: str) -> None:
     choices = tuple(choices)
     for key in data:
         if key not in choices:

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from fitkit.body import Body
 from fitkit.errors import UsageError
 from fitkit.models.jacobian import PosedState, corrective_jacobian, rotation_jacobian, shape_jacobian
 from fitkit.models.lbs import KinematicTree, blend, pose_joints, skin
@@ -143,7 +144,7 @@ class SMPLFamilyModel:
         return decoded
 
 
-class SMPLFamilyBody:
+class SMPLFamilyBody(Body):
     """Bodies of an `SMPLFamilyModel`: each quantity is computed on first use and kept."""
 
     def __init__(self, model: SMPLFamilyModel, parameters: Mapping[str, Tensor]) -> None:
