@@ -18,7 +18,7 @@ from jaxtyping import Float, Int
 
 from fitkit.errors import FitkitError
 from fitkit.rendering.base import NEAR, Rendering, Soup, empty, gather
-from fitkit.rendering.geometry import vertex_normals
+from fitkit.rendering.geometry import smoothed, vertex_normals
 from fitkit.rendering.shading import Lighting
 from fitkit.rendering.zbuffer import window
 
@@ -92,7 +92,7 @@ class OpenGLRasteriser:
         pyrender = self._pyrender
         scene = pyrender.Scene(bg_color=[0.0, 0.0, 0.0, 0.0])
         normals = vertex_normals(soup.vertices, soup.faces)
-        light = self.lighting.vertex_light(soup.vertices, normals, soup.body_of_vertex)
+        light = smoothed(self.lighting.vertex_light(soup.vertices, normals, soup.body_of_vertex), soup.faces)
         lit = self.lighting.shade(soup.vertices.astype(np.float32), normals.astype(np.float32), soup.colours, light)
         # pyrender's camera knows no skew: fold it into the points.
         upright = np.array([[intrinsics[0, 0], 0, 0], [0, intrinsics[1, 1], 0], [0, 0, 1]])

@@ -11,11 +11,13 @@ from jaxtyping import Bool, Float, Int
 
 from fitkit.rendering import zbuffer
 from fitkit.rendering.base import Rendering, Soup, empty, gather
-from fitkit.rendering.geometry import vertex_normals
+from fitkit.rendering.geometry import smoothed, vertex_normals
 from fitkit.rendering.shading import Lighting
 
 CREASE = 0.004
 """Bend of 1 / z across three pixels, relative to 1 / z, above which a pixel counts as an edge within a body."""
+CONTRAST = 0.10
+"""The same for brightness in [0, 1]."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +54,13 @@ class SoftwareRasteriser:
         centre = zbuffer.nearest_faces(triangles)
         face, nearness = zbuffer.face_of(centre), zbuffer.nearness_of(centre)
         body = np.where(face >= 0, soup.body_of_face[face], -1)
-        edge = _edges(body, nearness)
         painter = _Painter.of(soup, triangles, self.lighting)
 
         colour = np.zeros((*centre.shape, 3), np.float32)
         alpha = (face >= 0).astype(np.float32)
-        inner = np.nonzero((face >= 0) & ~edge)
-        colour[inner] = painter.paint(face[inner], inner[1] + 0.5, inner[0] + 0.5)
+        covered = np.nonzero(face >= 0)
+        colour[covered] = painter.paint(face[covered], covered[1] + 0.5, covered[0] + 0.5)
+        edge = _edges(body, nearness, colour)
         samples = zbuffer.face_of(zbuffer.nearest_faces_at(triangles, edge))
         colour[edge], alpha[edge] = painter.paint_samples(samples, np.nonzero(edge))
         with np.errstate(divide="ignore"):
@@ -79,7 +81,7 @@ class _Painter:
     @classmethod
     def of(cls, soup: Soup, triangles: zbuffer.Triangles, lighting: Lighting) -> _Painter:
         normals = vertex_normals(soup.vertices, soup.faces)
-        light = lighting.vertex_light(soup.vertices, normals, soup.body_of_vertex)
+        light = smoothed(lighting.vertex_light(soup.vertices, normals, soup.body_of_vertex), soup.faces)
         columns = [soup.vertices, normals, soup.colours, light]
         return cls(soup, triangles, lighting, np.concatenate(columns, axis=1).astype(np.float32))
 
@@ -123,14 +125,22 @@ class _Painter:
         return total / np.maximum(covered, 1)[:, None], covered / rows
 
 
-def _edges(body: Int[np.ndarray, "H W"], nearness: Float[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Return the pixels to be antialiased: next to another body or the background, or at a jump of the depth."""
+def _edges(
+    body: Int[np.ndarray, "H W"], nearness: Float[np.ndarray, "H W"], colour: Float[np.ndarray, "H W 3"]
+) -> Bool[np.ndarray, "H W"]:
+    """Return the pixels to be antialiased: beside another body or the background, at jumps of depth or of colour."""
     if not (body >= 0).any():
         return np.zeros(body.shape, bool)
     square = np.ones((3, 3), np.uint8)
     label = (body + 1).astype(np.int16)
     edge = cv2.dilate(label, square) != cv2.erode(label, square)
-    bend = np.abs(cv2.Laplacian(nearness, cv2.CV_32F, ksize=1, borderType=cv2.BORDER_REPLICATE))
     # A plane's 1 / z is linear in the picture, whatever its slant: only folds and jumps bend it.
-    jump = (bend > CREASE * nearness) & (body >= 0)
-    return edge | cv2.dilate(jump.astype(np.uint8), square).astype(bool)
+    jump = _bend(nearness) > CREASE * nearness
+    # Fine detail (lids, lips, nails) whose depth hardly differs.
+    jump |= _bend(cv2.cvtColor(colour, cv2.COLOR_RGB2GRAY)) > CONTRAST
+    return edge | cv2.dilate((jump & (body >= 0)).astype(np.uint8), square).astype(bool)
+
+
+def _bend(values: Float[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Return how far each value is from its neighbours' mean, times four."""
+    return np.abs(cv2.Laplacian(values, cv2.CV_32F, ksize=1, borderType=cv2.BORDER_REPLICATE))
