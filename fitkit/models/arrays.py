@@ -41,6 +41,13 @@ class ModelChoice:
     device: torch.device | str = "cpu"
     """Where the tensors live."""
 
+    def __post_init__(self) -> None:
+        """Raise `InputError` for a number of coefficients that no model can have."""
+        for name, least in (("num_betas", 1), ("num_expressions", 0), ("hand_components", 1)):
+            number = getattr(self, name)
+            if number is not None and number < least:
+                raise InputError(f"A body model needs {name.replace('_', ' ')} of at least {least}; got {number}.")
+
 
 def model_from_arrays(arrays: Mapping[str, np.ndarray], choice: ModelChoice, file_hash: str = "") -> SMPLFamilyModel:
     """Return the model that a file's arrays describe.
@@ -81,7 +88,9 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], choice: ModelChoice, fil
         hands=_hands(arrays, choice, real),
         expression_names=tuple(str(name) for name in arrays.get("expression_names", ()))[: len(columns) - betas],
         expression_bounds=(0.0, 1.0) if "expression_bounds" in arrays else None,
-        face_parts=torch.as_tensor(np.asarray(arrays["face_parts"]).astype(np.int64)) if "face_parts" in arrays else None,
+        face_parts=torch.as_tensor(np.asarray(arrays["face_parts"]).astype(np.int64))
+        if "face_parts" in arrays
+        else None,
         file_hash=file_hash,
     )
 

@@ -50,7 +50,7 @@ class SMPLFamilyModel:
     """Triangles."""
     betas: int
     """Number of shape coefficients; the other directions of `shape` are expressions."""
-    surface: Mapping[str, tuple[Int[Tensor, " n"], Float[Tensor, " n"]]]
+    surface: Mapping[str, tuple[Int[Tensor, " _"], Float[Tensor, " _"]]]
     """Landmark name -> vertices and their weights, which sum to 1."""
     hands: tuple[HandSpace, HandSpace] | None = None
     """Left and right hand; None for SMPL."""
@@ -166,7 +166,9 @@ class SMPLFamilyBody(Body):
         pieces = [self._rows(self._parameters["betas"])]
         if missing:
             expression = self._parameters.get("expression")
-            pieces.append(pieces[0].new_zeros(len(pieces[0]), missing) if expression is None else self._rows(expression))
+            pieces.append(
+                pieces[0].new_zeros(len(pieces[0]), missing) if expression is None else self._rows(expression)
+            )
         return torch.cat(pieces, dim=1)
 
     @cached_property
@@ -210,9 +212,7 @@ class SMPLFamilyBody(Body):
         pairs = plan.placed(plan.points(self._shape, self._pose_feature), *self._posed)
         return self._stacked(plan.gathered(pairs)) + self._parameters["transl"][..., None, :]
 
-    def landmark_jacobian(
-        self, names: Sequence[str], leaves: Sequence[str]
-    ) -> dict[str, Float[Tensor, "B N K 3 S"]]:
+    def landmark_jacobian(self, names: Sequence[str], leaves: Sequence[str]) -> dict[str, Float[Tensor, "B N K 3 S"]]:
         """Return the derivative of each landmark with respect to each leaf of its own body, in closed form."""
         plan, shape = self._model.plan(tuple(names)), self._model.shape
         points = plan.points(self._shape, self._pose_feature)

@@ -35,9 +35,9 @@ class LandmarkPlan:
     def points(self, shape: Float[Tensor, "M S"], pose_feature: Float[Tensor, "M R"] | None) -> Float[Tensor, "M Q 3"]:
         """Return P of each pair, in its joint's frame, metres."""
         pairs = len(self.template)
-        points = torch.addmm(self.template.reshape(1, -1), shape, self.directions.reshape(pairs * 3, -1).T)
+        points = torch.addmm(self.template.reshape(1, -1), shape, self.directions.flatten(0, 1).T)
         if self.pose_directions is not None and pose_feature is not None:
-            points = points + pose_feature @ self.pose_directions.reshape(pairs * 3, -1).T
+            points = points + pose_feature @ self.pose_directions.flatten(0, 1).T
         return points.unflatten(1, (pairs, 3))
 
     def placed(
@@ -74,12 +74,14 @@ class SkinnedShape:
     """Change of the joints with each coefficient."""
 
 
-def fold(shape: SkinnedShape, landmarks: list[tuple[Int[Tensor, " n"], Float[Tensor, " n"]] | int]) -> LandmarkPlan:
+def fold(shape: SkinnedShape, landmarks: list[tuple[Int[Tensor, " _"], Float[Tensor, " _"]] | int]) -> LandmarkPlan:
     """Return the plan of landmarks given as (vertex indices, weights) or as a joint's index."""
     none = shape.weights.new_zeros
     owners: list[int] = []
-    joints: list[Tensor] = []
-    shares, template, directions, pose_directions = [], [], [], []
+    # Each begins with nothing, so that the plan of no landmarks has its shapes too.
+    joints, shares = [torch.zeros(0, dtype=torch.long, device=shape.weights.device)], [none(0)]
+    template, directions = [none(0, 3)], [none(0, *shape.shapedirs.shape[1:])]
+    pose_directions = [] if shape.posedirs is None else [none(0, *shape.posedirs.shape[1:])]
     for k, landmark in enumerate(landmarks):
         if isinstance(landmark, int):
             active, mixing = torch.tensor([landmark], device=shape.weights.device), none(1, 0)
