@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from functools import lru_cache
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,11 +28,17 @@ KINDS = ("anny", "smplx", "smplh", "smpl")
 
 
 @lru_cache
+def arrays_of(kind: str) -> dict[str, np.ndarray]:
+    """Return the arrays of a licensed kind's file, made of random numbers."""
+    return make_arrays(kind)
+
+
+@lru_cache
 def model_of(kind: str, dtype: torch.dtype = torch.float64) -> SMPLFamilyModel:
     """Return the embedded body, or a licensed kind's model made of random numbers."""
     if kind == "anny":
         return load_model(ModelChoice("anny", "anny", dtype=dtype))
-    return model_from_arrays(make_arrays(kind), ModelChoice(kind, kind, dtype=dtype))
+    return model_from_arrays(arrays_of(kind), ModelChoice(kind, kind, dtype=dtype))
 
 
 @lru_cache
@@ -48,7 +54,9 @@ def random_parameters(model: SMPLFamilyModel, problems: int, bodies: int = 1, se
     for leaf in model.layout:
         shape = (problems, 1 if leaf.shared else bodies, leaf.size)
         low, high = (0.0, 0.5) if leaf.lower is not None else (-0.5, 0.5)
-        leaves[leaf.name] = low + (high - low) * torch.rand(shape, generator=random, dtype=torch.float64).to(model.dtype)
+        leaves[leaf.name] = low + (high - low) * torch.rand(shape, generator=random, dtype=torch.float64).to(
+            model.dtype
+        )
     leaves["transl"] = leaves["transl"] + torch.tensor([0.0, 0.0, 3.0], dtype=model.dtype)
     return Parameters(leaves)
 
@@ -63,7 +71,12 @@ def problem_of(
         return problem
     missing = {leaf.name: value for leaf, value in zip_layout(problem) if leaf.name not in start}
     return Problem(
-        problem.model, problem.camera, problem.observations, start.replace(missing), problem.pixels_per_metre, problem.priors
+        problem.model,
+        problem.camera,
+        problem.observations,
+        start.replace(missing),
+        problem.pixels_per_metre,
+        problem.priors,
     )
 
 
