@@ -18,6 +18,9 @@ ROOT = Path(__file__).resolve().parents[1]
 THREADS = 2
 SEED = 20240229
 
+# Before torch is imported: as the command line does, so that a busy machine slows the suite down no more than it must.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 
 @pytest.fixture(autouse=True)
 def seeds() -> None:
