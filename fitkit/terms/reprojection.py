@@ -15,6 +15,9 @@ from fitkit.problem import Problem
 from fitkit.robust import geman_mcclure, geman_mcclure_scaling
 from fitkit.scene import Scene
 
+LEAST_SPREAD = 0.04
+"""Share of `deviation` below which an adaptive term trusts no keypoint: 1 mm of 25."""
+
 
 @dataclass(frozen=True)
 class Reprojection(ResidualTerm):
@@ -44,7 +47,7 @@ class Reprojection(ResidualTerm):
     without: tuple[str, ...] = ()
     """Keypoints to leave out."""
     adaptive: bool = False
-    """Shrink `deviation` to the spread of the residuals at the start of the stage, down to a tenth of it, so that
+    """Shrink `deviation` to the spread of the residuals at the start of the stage, down to `LEAST_SPREAD` of it, so that
     keypoints that agree with the body are met exactly and noisy ones are not chased."""
     image_scaled: bool = False
     """Measure in thousandths of the picture's height, not in metres at the person: the published energy."""
@@ -75,7 +78,7 @@ class Reprojection(ResidualTerm):
         if not self.adaptive or not landmarks:
             return bound
         shrunk = bound._spread(Scene(problem.model, problem.start, problem.camera), deviation)
-        return replace(bound, weights=weights / shrunk, rho=rho * (shrunk / deviation).sqrt())
+        return replace(bound, weights=weights / shrunk)
 
     def _weight(self, name: str) -> float:
         if (self.only and name not in self.only) or name in self.without:
@@ -84,7 +87,7 @@ class Reprojection(ResidualTerm):
         return getattr(self, "hands" if part.endswith("hand") else part)
 
     def _spread(self, scene: Scene, deviation: Float[Tensor, "B N 1"]) -> Float[Tensor, "B N 1"]:
-        """Return a robust standard deviation of the confident residuals, between a tenth of `deviation` and all of it."""
+        """Return a robust standard deviation of the confident residuals, at most `deviation` (pixels)."""
         assert self.points is not None and self.weights is not None
         distance = (scene.projected(self.landmarks) - self.points).norm(dim=-1).detach()
         distance, order = distance.sort(dim=-1)
@@ -92,7 +95,7 @@ class Reprojection(ResidualTerm):
         half = weights.cumsum(-1) >= 0.5 * weights.sum(-1, keepdim=True)
         median = distance.gather(-1, half.int().argmax(-1, keepdim=True))
         # The median length of a 2D Gaussian of unit deviation is 1.18.
-        return (median / 1.18).clamp(0.1 * deviation, deviation)
+        return (median / 1.18).clamp(LEAST_SPREAD * deviation, deviation)
 
     def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
         """Return weighted image offsets, scaled so that their squares sum to the robust energy."""
