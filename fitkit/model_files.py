@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import zipfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -97,10 +96,12 @@ def find_model(name: str, gender: str, model_dir: str | os.PathLike[str] | None 
             if path.is_file():
                 return path
     entry, place = LICENSED[name], folders[0] / name / f"{name.upper()}_{gender.upper()}.npz"
+    others = [g for g in GENDERS if any(path.is_file() for folder in folders for path in _candidates(folder, name, g))]
+    hint = f" Or choose one that is there: {' or '.join(f'--gender {other}' for other in others)}." if others else ""
     raise ModelNotFoundError(
         f"No {gender} {name} model file was found: register at {entry.website}, download it, and put it at {place} "
         f"(.npz or .pkl; --model-dir and $FITKIT_MODELS name other folders). "
-        f"The default body, --model {EMBEDDED}, runs without any download."
+        f"The default body, --model {EMBEDDED}, runs without any download.{hint}"
     )
 
 
@@ -115,22 +116,26 @@ def read_npz_arrays(content: bytes, unread: tuple[str, ...] = ()) -> dict[str, n
 
     Raises `InputError` when the file is truncated or no npz.
     """
-    arrays = {}
     try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError("It is a single array, not an npz of named arrays.")
-            for key in file.files:
-                if key in unread:
-                    continue
-                try:
-                    arrays[key] = file[key]
-                except ValueError:
-                    # Published SMPL-X files keep a few dictionaries as pickled object arrays; no fit needs them.
-                    continue
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError, KeyError) as error:
+        file = np.load(io.BytesIO(content), allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError("It is a single array, not an npz of named arrays.")
+        arrays = {key: _read_array(file, key) for key in file.files if key not in unread}
+    except InputError:
+        raise
+    except Exception as error:  # a damaged file can fail in any way
         raise InputError("It is truncated or no npz file; download or copy it again.") from error
-    return arrays
+    return {key: array for key, array in arrays.items() if array is not None}
+
+
+def _read_array(file: np.lib.npyio.NpzFile, key: str) -> np.ndarray | None:
+    try:
+        return file[key]
+    except ValueError as error:
+        # Published SMPL-X files keep a few dictionaries as pickled object arrays; no fit needs them.
+        if "Object arrays" in str(error):
+            return None
+        raise
 
 
 @dataclass(frozen=True)

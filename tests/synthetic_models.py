@@ -26,10 +26,13 @@ def parents_of(kind: str) -> list[int]:
     return parents
 
 
-def make_arrays(kind: str, seed: int = 0) -> dict[str, np.ndarray]:
-    """Return arrays of the published names and shapes: a random cloud of vertices around a random skeleton."""
+def make_arrays(kind: str, seed: int = 0, vertices: int | None = None) -> dict[str, np.ndarray]:
+    """Return arrays of the published names and shapes: a random cloud of vertices around a random skeleton.
+
+    Fewer vertices than the published number make small files, but without the landmarks that are numbered vertices.
+    """
     rng = np.random.default_rng(seed)
-    joints, vertices = len(JOINT_NAMES[kind]), VERTEX_COUNTS[kind]
+    joints, vertices = len(JOINT_NAMES[kind]), vertices or VERTEX_COUNTS[kind]
     parents = np.array(parents_of(kind))
     columns = {"smplx": 400, "smplh": 16, "smpl": 10}[kind]
     shapedirs = rng.normal(scale=0.01, size=(vertices, 3, columns)).astype(np.float32)
@@ -63,11 +66,13 @@ def make_arrays(kind: str, seed: int = 0) -> dict[str, np.ndarray]:
     return arrays
 
 
-def write_model(folder: Path, kind: str, gender: str = "neutral", suffix: str = "npz", seed: int = 0) -> Path:
+def write_model(
+    folder: Path, kind: str, gender: str = "neutral", suffix: str = "npz", seed: int = 0, vertices: int | None = None
+) -> Path:
     """Write a model file where smplx looks for it below `folder` and return its path."""
     path = folder / kind / f"{kind.upper()}_{gender.upper()}.{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = make_arrays(kind, seed)
+    arrays = make_arrays(kind, seed, vertices)
     if suffix == "npz":
         np.savez(path, **arrays)
     else:

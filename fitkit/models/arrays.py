@@ -60,10 +60,7 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], choice: ModelChoice, fil
         missing.append("J_regressor")
     if missing:
         raise InputError(f"This is no {choice.kind} model file: it lacks {', '.join(missing)}.")
-    names = JOINT_NAMES[choice.kind]
-    weights = arrays["weights"]
-    if weights.shape[1] != len(names):
-        raise InputError(f"A {choice.kind} model has {len(names)} joints; this file has {weights.shape[1]}.")
+    _check_shapes(arrays, choice.kind)
     columns, betas = _columns(arrays, choice)
 
     def real(array: np.ndarray) -> Tensor:
@@ -79,7 +76,12 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], choice: ModelChoice, fil
         kind=choice.kind,
         gender=choice.gender,
         shape=SkinnedShape(
-            real(template), real(shapedirs), _posedirs(arrays, real), real(weights), real(J_template), real(J_shapedirs)
+            real(template),
+            real(shapedirs),
+            _posedirs(arrays, real),
+            real(arrays["weights"]),
+            real(J_template),
+            real(J_shapedirs),
         ),
         tree=kinematic_tree(parents, torch.device(choice.device)),
         faces=torch.as_tensor(faces, device=choice.device),
@@ -93,6 +95,39 @@ def model_from_arrays(arrays: Mapping[str, np.ndarray], choice: ModelChoice, fil
         else None,
         file_hash=file_hash,
     )
+
+
+def _check_shapes(arrays: Mapping[str, np.ndarray], kind: str) -> None:
+    """Raise `InputError` for arrays that are no numbers, or whose shapes contradict each other or the skeleton."""
+    joints = len(JOINT_NAMES[kind])
+    vertices, triangles = ((*arrays[key].shape, 0)[0] for key in ("v_template", "f"))
+    found = arrays["weights"].shape[-1:]
+    if found != (joints,):
+        raise InputError(f"A {kind} model has {joints} joints; this file has {found[0] if found else 'none'}.")
+    wanted: dict[str, tuple[int | None, ...]] = {
+        "v_template": (vertices, 3),
+        "f": (None, 3),
+        "shapedirs": (vertices, 3, None),
+        "posedirs": (vertices, 3, 9 * (joints - 1)),
+        "weights": (vertices, joints),
+        "J_regressor": (joints, vertices),
+        "kintree_table": (2, joints),
+        "hands_componentsl": (None, 45),
+        "hands_componentsr": (None, 45),
+        "lmk_bary_coords": (None, 3),
+        "dynamic_lmk_bary_coords": (None, None, 3),
+    }
+    for key, shape in wanted.items():
+        array = arrays.get(key)
+        if array is None:
+            continue
+        fits = array.ndim == len(shape) and all(w in (None, g) for w, g in zip(shape, array.shape, strict=True))
+        if array.dtype.kind not in "fiu" or not fits:
+            numbers = ", ".join("any" if size is None else str(size) for size in shape)
+            raise InputError(f"Its {key} should be numbers of shape ({numbers}); got {array.dtype} {array.shape}.")
+    for key, count in (("f", vertices), ("lmk_faces_idx", triangles), ("dynamic_lmk_faces_idx", triangles)):
+        if key in arrays and not np.all(arrays[key] < count):
+            raise InputError(f"Its {key} has indices beyond {count - 1}; got {np.max(arrays[key])}.")
 
 
 def _columns(arrays: Mapping[str, np.ndarray], choice: ModelChoice) -> tuple[list[int], int]:

@@ -1,8 +1,8 @@
 """Derivatives of skinned landmarks in closed form.
 
 A joint's rotation vector turns everything below the joint about the joint: a landmark made of pairs q moves by
-w x sum_q (y_q - share_q t_j) over the pairs below joint j, where y_q is the pair's contribution to the landmark and w the
-small rotation in world axes, w = R_parent(j) J_l(theta_j) d theta_j with SO(3)'s left Jacobian J_l.
+w x sum_q (y_q - share_q t_j) over the pairs below joint j, where y_q is the pair's contribution to the landmark and w
+the small rotation in world axes, w = R_parent(j) J_l(theta_j) d theta_j with SO(3)'s left Jacobian J_l.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from fitkit.models.sparse import LandmarkPlan
 
 
 def left_jacobian(rotation_vectors: Float[Tensor, "M J 3"]) -> Float[Tensor, "M J 3 3"]:
-    """Return SO(3)'s left Jacobian: exp(theta + d) = exp(J_l d) exp(theta) to first order (Sola et al. 2018, eq. 145)."""
+    """Return SO(3)'s left Jacobian: exp(theta + d) = exp(J_l d) exp(theta) to first order (Sola et al. 2018, 145)."""
     squared = rotation_vectors.square().sum(-1)[..., None, None]
     # Below a hundredth of a radian the series is exact to double precision where the closed forms cancel.
     small = squared < 1e-4
@@ -123,9 +123,7 @@ def shape_jacobian(
     return plan.gathered(pairs)
 
 
-def corrective_jacobian(
-    plan: LandmarkPlan, state: PosedState, joints: Int[Tensor, " F"]
-) -> Float[Tensor, "M K 3 F*3"]:
+def corrective_jacobian(plan: LandmarkPlan, state: PosedState, joints: Int[Tensor, " F"]) -> Float[Tensor, "M K 3 F*3"]:
     """Return what the pose correctives add to `rotation_jacobian`: they grow with R - 1 of every joint but the root."""
     assert plan.pose_directions is not None
     rows, free = len(state.points), len(joints)

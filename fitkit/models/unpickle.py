@@ -23,7 +23,10 @@ _ALLOWED = {
     ("collections", "OrderedDict"),
     ("_codecs", "encode"),
 }
+_CONTAINERS = {"set": set, "frozenset": frozenset, "object": object}
 _SPARSE = {"csc_matrix", "csr_matrix", "coo_matrix", "csc_array", "csr_array"}
+_PYTHON_2 = {"__builtin__": "builtins", "copy_reg": "copyreg"}
+"""Modules by the names that pickles of protocols 0 to 2 give them."""
 
 
 class _Inert:
@@ -47,10 +50,22 @@ class _Chumpy(_Inert):
     """A pickled chumpy array: older body models were saved as the leaves of its expression graph."""
 
 
+def _rebuilt(cls: type, *_base_and_state: Any) -> _Inert:
+    """Return an empty instance, as protocols 0 and 1 ask for one before they give it its state."""
+    if not (isinstance(cls, type) and issubclass(cls, _Inert)):
+        raise InputError(f"The pickle holds a {cls!r}, which a body model has no need of; it was not loaded.")
+    return cls()
+
+
 class _RestrictedUnpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        module = _PYTHON_2.get(module, module)
         if (module, name) in _ALLOWED:
             return super().find_class(module, name)
+        if module == "builtins" and name in _CONTAINERS:
+            return _CONTAINERS[name]
+        if (module, name) == ("copyreg", "_reconstructor"):
+            return _rebuilt
         if module.startswith("scipy.sparse") and name in _SPARSE:
             return type(name, (_Sparse,), {})
         if module.split(".")[0] == "chumpy":
@@ -79,7 +94,8 @@ def _dense(matrix: _Sparse) -> np.ndarray:
     state, kind = matrix.state, type(matrix).__name__
     shape = state.get("_shape", state.get("shape"))
     if kind.startswith("coo"):
-        return sparse.coo_matrix((state["data"], (state["row"], state["col"])), shape=shape).toarray()
+        places = state["coords"] if "coords" in state else (state["row"], state["col"])
+        return sparse.coo_matrix((state["data"], places), shape=shape).toarray()
     make = sparse.csc_matrix if kind.startswith("csc") else sparse.csr_matrix
     return make((state["data"], state["indices"], state["indptr"]), shape=shape).toarray()
 
@@ -91,10 +107,10 @@ def read_pickled_arrays(content: bytes) -> dict[str, np.ndarray]:
     """
     try:
         loaded = _RestrictedUnpickler(io.BytesIO(content), encoding="latin1").load()
+        if not isinstance(loaded, Mapping):
+            raise InputError(f"A body model's pickle holds a dictionary of arrays; got {type(loaded).__name__}.")
+        return {str(name): _as_array(value) for name, value in loaded.items()}
     except InputError:
         raise
     except Exception as error:  # a damaged pickle can fail in any way
         raise InputError(f"The pickle is damaged ({error}).") from error
-    if not isinstance(loaded, Mapping):
-        raise InputError(f"A body model's pickle holds a dictionary of arrays; got {type(loaded).__name__}.")
-    return {str(name): _as_array(value) for name, value in loaded.items()}
