@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -57,6 +58,7 @@ def fit(
     device: str = "auto",
     batch_size: int = DEFAULT_BATCH,
     model_dir: str | os.PathLike[str] | None = None,
+    start: Sequence[Mapping[str, np.ndarray]] | None = None,
     progress: FitProgress | None = None,
 ) -> list[FitResult]:
     """Return one fit per person, in the order of the pictures and of the people in them.
@@ -73,6 +75,8 @@ def fit(
         device: "auto", "cpu", "cuda" or "mps".
         batch_size: people fitted at once; bounds the memory.
         model_dir: folder of licensed model files.
+        start: one mapping per person of parameters to start from (a network's prediction, an earlier fit's `params`), by
+            smplx's names, axis-angle, camera axes; what is missing comes from the recipe's initialiser.
         progress: called as (stage, stages, iteration).
 
     Raises:
@@ -100,6 +104,10 @@ def fit(
         for index in usable:
             recorded = keypoints.genders[index] if keypoints.genders else None
             people.append((gender or recorded or "neutral", Person(keypoints, index, length, source, refine)))
+    if start is not None:
+        if len(start) != len(people):
+            raise UsageError(f"start needs one entry for each of the {len(people)} people found; got {len(start)}.")
+        people = [(name, replace(person, start=one)) for (name, person), one in zip(people, start, strict=True)]
     results: dict[int, FitResult] = {}
     for one in dict.fromkeys(name for name, _ in people):
         loaded = _model(model, one, chosen, torch.device(choose_device(device)), model_dir)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,14 +10,16 @@ import torch
 from torch import Tensor
 
 from fitkit.camera import Camera, pinhole
+from fitkit.errors import UsageError
 from fitkit.fitting import Fit, FitProgress, fit
+from fitkit.initialisers.given import GivenInitialiser
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import correspondence, part_of
 from fitkit.keypoints.face_mesh import FACE_FROM_MESH, FACE_MESH_468
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 from fitkit.prior_files import load_prior
-from fitkit.problem import Observations, Problem
+from fitkit.problem import Initialiser, Observations, Problem
 from fitkit.recipe import Recipe
 from fitkit.results import FitResult, PinholeCamera
 from fitkit.size import pixels_per_metre
@@ -44,6 +46,8 @@ class Person:
     """Where the focal length comes from."""
     refine_focal: bool = False
     """Whether the recipe may refine the focal length."""
+    start: Mapping[str, np.ndarray] | None = None
+    """Parameters to start from, by smplx's names, poses as axis-angle; None for the recipe's initialiser."""
 
 
 def fit_people(
@@ -65,8 +69,37 @@ def fit_people(
             results |= zip(rows, fit_people([people[row] for row in rows], model, recipe, progress), strict=True)
         return [results[row] for row in range(len(people))]
     problem = make_problem(people, model, recipe)
-    solved = fit(problem, recipe.initialiser, recipe.stages, progress)
+    solved = fit(problem, _initialiser(people, problem, recipe), recipe.stages, progress)
     return make_results(people, model, recipe, solved)
+
+
+def _initialiser(people: Sequence[Person], problem: Problem, recipe: Recipe) -> Initialiser:
+    """Return the recipe's initialiser, or the start that all people were given."""
+    if all(person.start is None for person in people):
+        return recipe.initialiser
+    if any(person.start is None for person in people):
+        raise UsageError("Give a start for every person, or for none.")
+    usual = recipe.initialiser(problem)
+    first = torch.arange(len(people), device=problem.observations.points.device) * usual.hypotheses
+    parameters = usual.parameters.select(first)
+    starts = [person.start for person in people if person.start is not None]
+    known = [name for name in parameters if all(name in start for start in starts)]
+    values = {name: torch.stack([_encoded(problem.model, name, start[name]) for start in starts]) for name in known}
+    return GivenInitialiser(parameters.replace({name: value[:, None] for name, value in values.items()}))
+
+
+def _encoded(model: SMPLFamilyModel, name: str, value: np.ndarray) -> Tensor:
+    """Return one person's leaf as the model's layout has it: hands as coefficients, shape cut or filled with zeros."""
+    tensor = torch.as_tensor(np.asarray(value, dtype=np.float64).ravel(), dtype=model.dtype, device=model.device)
+    size = next(leaf.size for leaf in model.layout if leaf.name == name)
+    if model.hands is not None and name in ("left_hand_pose", "right_hand_pose") and len(tensor) == 45:
+        hand = model.hands[name == "right_hand_pose"]
+        return (tensor - hand.mean) @ hand.components.T
+    if name in ("betas", "expression"):
+        return torch.nn.functional.pad(tensor, (0, max(0, size - len(tensor))))[:size]
+    if len(tensor) != size:
+        raise UsageError(f"The start's {name} needs {size} values; got {len(tensor)}.")
+    return tensor
 
 
 def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe) -> Problem:
