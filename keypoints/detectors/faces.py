@@ -12,8 +12,12 @@ from fitkit.keypoints.detectors.tflite import Network
 
 FACE_SCALE = 1.5
 """Margin of a face's region about its points."""
-RIGHT_EYE, LEFT_EYE = 33, 263
-"""The outer corners of the eyes in the mesh of 468 points."""
+RIGHT_EYE, LEFT_EYE, CHIN = 33, 263, 152
+"""The outer corners of the eyes and the tip of the chin in the mesh of 468 points."""
+LEAST_FLAG = 0.5
+"""A face with a lower flag is none."""
+HIDDEN = 0.3
+"""Factor on the confidence of points on the side of the face that is turned away."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,32 @@ def read_face(network: Network, picture: Picture, region: Region) -> Face:
         flag=float(sigmoid(flag.reshape(-1)[0])),
         region=region,
     )
+
+
+def face_confidence(face: Face, head: np.ndarray) -> np.ndarray:
+    """Return how far to trust each point (468,) of a face.
+
+    Args:
+        face: what the network says.
+        head: (11,) probability that the body's points of the head are on its visible side.
+    """
+    if face.flag < LEAST_FLAG:
+        return np.zeros(len(face.points))
+    # Seen from the side, the far half of the mesh is a guess.
+    turned = np.where(_away(face), HIDDEN, 1.0)
+    return 0.97 * face.flag * float(head[:7].max()) * turned
+
+
+def _away(face: Face) -> np.ndarray:
+    """Return which points (468,) of a mesh look away from the camera, the head taken for a ball behind the face."""
+    mesh = np.concatenate([face.points, face.depth[:, None]], axis=-1)
+    across = mesh[LEFT_EYE] - mesh[RIGHT_EYE]
+    down = mesh[CHIN] - (mesh[LEFT_EYE] + mesh[RIGHT_EYE]) / 2.0
+    forward = np.cross(down, across)
+    forward = forward / max(float(np.linalg.norm(forward)), 1e-6)
+    centre = (mesh[LEFT_EYE] + mesh[RIGHT_EYE] + mesh[CHIN]) / 3.0 - forward * float(np.linalg.norm(across))
+    outward = mesh - centre
+    return outward[:, 2] > 0.2 * np.linalg.norm(outward, axis=-1)
 
 
 def look_at_face(network: Network, picture: Picture, body: np.ndarray) -> Face:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,20 @@ SEARCH_SHIFT = 0.1
 """Shift of that region towards the finger tips, in sides."""
 CROP_SHIFT = 0.1
 """Shift of the hand's own region towards the finger tips, in sides."""
+WRISTS = {"left": (15, 19, 17), "right": (16, 20, 18)}
+"""Wrist, index and pinky of each side in the body's 33 points."""
+LEAST_WRIST = 0.15
+"""Confidence of the body's wrist below which its hand is not looked for."""
+LEAST_SIDE = 16.0
+"""Pixels; hands are not looked for in smaller regions."""
+LEAST_FLAG = 0.5
+"""A hand with a lower flag is none."""
+LEAST_AGREEMENT = 0.2
+"""A hand that is of this side with a lower probability is the other one, or another person's."""
+FARTHEST_WRIST = 1.3
+"""Palm lengths between the hand's wrist and the body's, beyond which the hand is another one's."""
+APART = 0.35
+"""Palm lengths between two looks at a point at which its confidence has fallen to 1/e."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +46,85 @@ class Hand:
     """Probability that it is the subject's right hand."""
     region: Region
     """Where it was looked for."""
+    confidence: np.ndarray
+    """(21,) probability that the point lies where it should; all 0 where there is no such hand."""
+
+    @property
+    def size(self) -> float:
+        """Return the length of the palm in pixels."""
+        return palm_length(self.points)
+
+
+def palm_length(points: np.ndarray) -> float:
+    """Return the distance from the wrist to the middle finger's knuckle, of a hand's points (21, 2)."""
+    return float(np.hypot(*(points[9] - points[0])))
+
+
+def look_at_hand(
+    networks: Mapping[str, Network], picture: Picture, body: np.ndarray, confidence: np.ndarray, side: str
+) -> Hand | None:
+    """Return a person's hand, looked at up to three times, the last one in a mirror.
+
+    Args:
+        networks: by name.
+        picture: the picture.
+        body: (33, 2) pixels, the person's body.
+        confidence: (33,) of the body's points.
+        side: "left" or "right".
+
+    Returns:
+        the hand, or None where the body network does not see the wrist.
+    """
+    wrist, index, pinky = (body[i] for i in WRISTS[side])
+    if confidence[WRISTS[side][0]] < LEAST_WRIST:
+        return None
+    search = hand_search_region(wrist, index, pinky)
+    if search.side < LEAST_SIDE:
+        return None
+    network = networks["hand_landmark"]
+    first = read_hand(network, picture, recrop(networks["hand_recrop"], picture, search))
+    second = read_hand(network, picture, region_of_hand(first.points))
+    if second.flag < LEAST_FLAG:
+        return None
+    mirrored = read_hand(network, picture, second.region.mirror())
+    return fuse_hands(second, mirrored, wrist, side)
+
+
+def fuse_hands(look: Hand, mirrored: Hand, wrist: np.ndarray, side: str) -> Hand | None:
+    """Return the hand of whom two looks at the same region tell; None where it is not this one.
+
+    Args:
+        look: one look.
+        mirrored: the other.
+        wrist: (2,) pixels, where the body network sees the wrist.
+        side: "left" or "right".
+    """
+    flag = min(look.flag, mirrored.flag)
+    handedness = (look.handedness + mirrored.handedness) / 2.0
+    agrees = handedness if side == "right" else 1.0 - handedness
+    points = (look.points + mirrored.points) / 2.0
+    size = max(palm_length(points), 1e-6)
+    away = float(np.hypot(*(points[0] - wrist))) / size
+    if flag < LEAST_FLAG or agrees < LEAST_AGREEMENT or away > FARTHEST_WRIST:
+        return None
+    apart = np.hypot(*(look.points - mirrored.points).T) / size
+    confidence = flag * min(1.0, 0.4 + agrees) * np.exp(-((apart / APART) ** 2))
+    return Hand(points, (look.world + mirrored.world) / 2.0, flag, handedness, look.region, confidence)
+
+
+def drop_doubles(hands: Sequence[Hand | None]) -> list[Hand | None]:
+    """Return the hands with all but the surest of those at one place left out (None)."""
+    found = [(float(hand.confidence.mean()), i, hand) for i, hand in enumerate(hands) if hand is not None]
+    kept: dict[int, Hand] = {}
+    for _, i, hand in sorted(found, key=lambda item: -item[0]):
+        if not any(_same_hand(hand, other) for other in kept.values()):
+            kept[i] = hand
+    return [kept.get(i) for i in range(len(hands))]
+
+
+def _same_hand(hand: Hand, other: Hand) -> bool:
+    apart = np.hypot(*(hand.points - other.points).T).mean()
+    return bool(apart < 0.5 * min(hand.size, other.size))
 
 
 def hand_search_region(wrist: np.ndarray, index: np.ndarray, pinky: np.ndarray) -> Region:
@@ -62,12 +156,14 @@ def read_hand(network: Network, picture: Picture, region: Region) -> Hand:
     unit = raw.reshape(-1, 3)[:, :2] / network.side
     metres = region.turn(world.reshape(-1, 3).astype(np.float64))
     right = float(handedness[0])
+    points = region.to_picture(unit)
     return Hand(
-        points=region.to_picture(unit),
+        points=points,
         world=metres - metres[:1],
         flag=float(flag[0]),
         handedness=1.0 - right if region.mirrored else right,
         region=region,
+        confidence=np.full(len(points), float(flag[0])),
     )
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from fitkit.keypoints.detectors.faces import look_at_face
 from fitkit.keypoints.detectors.person import (
     Person,
@@ -33,6 +35,8 @@ SEED_SCORE, FACE_SCORE = 0.35, 0.5
 """Least scores of proposals that are followed; what they are worth is judged later."""
 SUPPORT_SCORE = 0.2
 """Least score of a proposal that may support another."""
+BOX_SCALES = (1.25, 1.75)
+"""Sides of the regions in which the person of a given box is looked for, over the longer side of the box."""
 SURE = 0.9
 """Score of people from which proposals that may be of them are not followed."""
 VEILED = 0.8
@@ -63,10 +67,21 @@ class PeopleFinder:
         chosen = choose_people(judged, LEAST_SCORE)
         return [one for one in chosen if not any(inside(one, other) for other in chosen)]
 
-    def look_in(self, picture: Picture, region: Region) -> Person | None:
-        """Return the person in a region that somebody else found, or None where the network sees nobody at all."""
-        person = look_closely(self._body, picture, region)
-        return None if person is None else replace(person, face=look_at_face(self._face, picture, person.points))
+    def look_in(self, picture: Picture, box: np.ndarray) -> Person | None:
+        """Return the person in a box that somebody else found, or None where the network sees nobody at all.
+
+        Args:
+            picture: the picture.
+            box: (4,) x0, y0, x1, y1 in pixels.
+        """
+        centre = (float(box[0] + box[2]) / 2.0, float(box[1] + box[3]) / 2.0)
+        side = float(max(box[2] - box[0], box[3] - box[1]))
+        looks = [look_closely(self._body, picture, Region(centre, side * scale)) for scale in BOX_SCALES]
+        found = [person for person in looks if person is not None]
+        if not found:
+            return None
+        best = max(found, key=lambda person: person.score * _share_inside(person, box))
+        return replace(best, face=look_at_face(self._face, picture, best.points))
 
     def judge(self, picture: Picture, person: Person, seeds: Sequence[Seed]) -> Person:
         """Return a person with the face, scored in the light of it and of the detector's proposals."""
@@ -126,6 +141,12 @@ class PeopleFinder:
             look_again(self._body, picture, person, [other for other in people if other is not person])
             for person in people
         ]
+
+
+def _share_inside(person: Person, box: np.ndarray) -> float:
+    """Return the share of a person's confident points within a box."""
+    within = ((person.points >= box[:2]) & (person.points <= box[2:])).all(-1)
+    return float((person.confidence * within).sum() / max(float(person.confidence.sum()), 1e-6))
 
 
 def _worth_following(seeds: Sequence[Seed]) -> list[Seed]:

@@ -12,7 +12,7 @@ from fitkit.keypoints.detectors.faces import Face
 from fitkit.keypoints.detectors.masks import carry_mask, hide
 from fitkit.keypoints.detectors.pose import SWAP, Pose, Veil, read_pose
 from fitkit.keypoints.detectors.regions import Picture, Region
-from fitkit.keypoints.detectors.scoring import person_score, point_confidence, similarity
+from fitkit.keypoints.detectors.scoring import facing, person_score, point_confidence, similarity
 from fitkit.keypoints.detectors.search import Seed
 from fitkit.keypoints.detectors.tflite import Network
 
@@ -160,11 +160,13 @@ def fuse(look: Pose, mirrored: Pose, size: tuple[int, int]) -> Person:
     mask = _mean_mask(look, mirrored)
     own = _mask_near(mask, look.region.from_picture(points))
     confidence = point_confidence((look.peak + mirrored.peak) / 2.0, apart, visibility, own)
+    world = weight[0] * look.world + weight[1] * mirrored.world
+    confidence[:HEAD] *= facing(world)
     return Person(
         points=points,
         confidence=np.where(inside, confidence, 0.0),
         visibility=visibility,
-        world=weight[0] * look.world + weight[1] * mirrored.world,
+        world=world,
         score=score,
         region=look.region,
         mask=mask,

@@ -36,6 +36,8 @@ EVIDENCE_WEIGHTS = (2.0, 3.0, -1.8)
 """Added to the score's logit: times the face's flag, times the best proposal's score, and a constant."""
 POINT_WEIGHTS = (4.9, -0.19, 0.27, 0.08, -3.57)
 """Of the point's peak, the logarithm of two looks' disagreement, the visibility's logit, the mask's logit; constant."""
+BEHIND = (0.15, 0.1)
+"""Distance behind the middle of the ears, in widths of the head, at which half of the points are unseen; its spread."""
 
 
 def person_score(peak: np.ndarray, alike: float, flag: float) -> float:
@@ -74,6 +76,21 @@ def point_confidence(peak: np.ndarray, apart: np.ndarray, visibility: np.ndarray
     """
     cues = np.stack([peak, np.log(apart + 1e-3), logit(visibility), np.clip(mask, -8.0, 8.0), np.ones_like(peak)])
     return sigmoid(np.array(POINT_WEIGHTS) @ cues)
+
+
+def facing(world: np.ndarray) -> np.ndarray:
+    """Return the probability (11,) that each point of the head is on its visible side.
+
+    The body network calls eyes and noses visible from behind as well; how far they lie behind the middle of the ears
+    tells when other detectors no longer see them.
+
+    Args:
+        world: (33, 3) metres, camera axes; the first eleven are the head's, 7 and 8 the ears.
+    """
+    ears = world[7:9]
+    width = max(float(np.linalg.norm(ears[0] - ears[1])), 1e-6)
+    behind = (world[:11, 2] - ears[:, 2].mean()) / width
+    return sigmoid((BEHIND[0] - behind) / BEHIND[1])
 
 
 def similarity(points: np.ndarray, others: np.ndarray, weights: np.ndarray, size: np.ndarray | float) -> np.ndarray:
