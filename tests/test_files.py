@@ -24,7 +24,9 @@ def test_the_file_appears_when_the_block_ends(tmp_path):
     assert names(tmp_path) == ["mesh.glb"]
 
 
-@pytest.mark.parametrize("error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(1)], ids=lambda e: type(e).__name__)
+@pytest.mark.parametrize(
+    "error", [ValueError("bad"), KeyboardInterrupt(), SystemExit(1)], ids=lambda e: type(e).__name__
+)
 def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
     target = tmp_path / "params.npz"
     target.write_text("old")

@@ -241,7 +241,7 @@ def meadow(view: View, shadows: Shadows) -> np.ndarray:
     sky = blend(
         np.broadcast_to([0.98, 0.90, 0.78], rays.shape),
         np.broadcast_to([0.33, 0.56, 0.83], rays.shape),
-        smoothstep(height, -0.02, 0.24),
+        smoothstep(height, -0.02, 0.17),
     )
     lift = 1 / np.maximum(height + 0.07, 0.03)
     cloud = smoothstep(noise(rays[..., 0] * lift * 1.1 + 5, lift * 0.9, 6), 0.5, 0.72) * smoothstep(height, 0.0, 0.15)
