@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,6 +28,8 @@ from fitkit.solvers.base import Status
 
 CONFIDENT = 0.3
 """Confidence from which a keypoint counts as seen in reports."""
+ONE_THREAD_BELOW = 16
+"""Number of people from which more than one thread pays on a CPU."""
 _MESH_NAMES = frozenset(FACE_MESH_468)
 _SPARSE_MESH = frozenset(FACE_FROM_MESH.values())
 """The face mesh's points that stand for the 68: all that a fit needs of the 468, which say little more."""
@@ -68,9 +71,22 @@ def fit_people(
             rows = [row for row, flag in enumerate(known) if flag == one]
             results |= zip(rows, fit_people([people[row] for row in rows], model, recipe, progress), strict=True)
         return [results[row] for row in range(len(people))]
-    problem = make_problem(people, model, recipe)
-    solved = fit(problem, _initialiser(people, problem, recipe), recipe.stages, progress)
-    return make_results(people, model, recipe, solved)
+    with _few_threads(len(people), model.device):
+        problem = make_problem(people, model, recipe)
+        solved = fit(problem, _initialiser(people, problem, recipe), recipe.stages, progress)
+        return make_results(people, model, recipe, solved)
+
+
+@contextmanager
+def _few_threads(people: int, device: torch.device) -> Iterator[None]:
+    """Fit small batches on one thread: their operations are too short to share, and waiting threads cost a core each."""
+    before = torch.get_num_threads()
+    if device.type == "cpu" and people < ONE_THREAD_BELOW:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _initialiser(people: Sequence[Person], problem: Problem, recipe: Recipe) -> Initialiser:
