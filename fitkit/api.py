@@ -75,7 +75,7 @@ def fit(
         device: "auto", "cpu", "cuda" or "mps".
         batch_size: people fitted at once; bounds the memory.
         model_dir: folder of licensed model files.
-        start: one mapping per person of parameters to start from (a network's prediction, an earlier fit's `params`), by
+        start: one mapping per person of parameters to start from (a prediction, an earlier fit's `params`), by
             smplx's names, axis-angle, camera axes; what is missing comes from the recipe's initialiser.
         progress: called as (stage, stages, iteration).
 

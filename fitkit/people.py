@@ -79,7 +79,7 @@ def fit_people(
 
 @contextmanager
 def _few_threads(people: int, device: torch.device) -> Iterator[None]:
-    """Fit small batches on one thread: their operations are too short to share, and waiting threads cost a core each."""
+    """Fit small batches on one thread: their operations are too short to share out."""
     before = torch.get_num_threads()
     if device.type == "cpu" and people < ONE_THREAD_BELOW:
         torch.set_num_threads(1)
