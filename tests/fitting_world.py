@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import copy
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
+import yaml
+from synthetic_models import make_arrays
 from torch import Tensor
 
 from fitkit.keypoints.containers import Keypoints
 from fitkit.model_files import load_model
 from fitkit.models.arrays import ModelChoice, model_from_arrays
 from fitkit.models.smpl_family import SMPLFamilyModel
-from fitkit.parameters import Parameters, zeros
+from fitkit.parameters import Parameters
 from fitkit.people import Person, make_problem
 from fitkit.problem import Problem
 from fitkit.recipe import Recipe, load_recipe, parse_recipe
-from synthetic_models import make_arrays
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from synthetic import SyntheticPeople, sample_people  # noqa: E402
@@ -61,38 +65,33 @@ def random_parameters(model: SMPLFamilyModel, problems: int, bodies: int = 1, se
     return Parameters(leaves)
 
 
-def problem_of(
-    keypoints: list[Keypoints], kind: str = "anny", recipe: Recipe | None = None, start: Parameters | None = None
-) -> Problem:
-    """Return the problem of the first person of each picture, focal lengths as the keypoints record them."""
+def problem_of(keypoints: list[Keypoints], kind: str = "anny", start: Parameters | None = None) -> Problem:
+    """Return the problem of the first person of each picture, focal lengths as the keypoints record them.
+
+    `start` may lack leaves, which are zero; the priors are those of the default recipe.
+    """
     people = [Person(one, 0, one.focal_length or 1000.0, "given") for one in keypoints]
-    problem = make_problem(people, model_of(kind), recipe or load_recipe("default"))
-    if start is None:
-        return problem
-    missing = {leaf.name: value for leaf, value in zip_layout(problem) if leaf.name not in start}
-    return Problem(
-        problem.model,
-        problem.camera,
-        problem.observations,
-        start.replace(missing),
-        problem.pixels_per_metre,
-        problem.priors,
-    )
+    problem = make_problem(people, model_of(kind), load_recipe("default"))
+    return replace(problem, start=problem.start.replace(dict(start or {})))
 
 
-def zip_layout(problem: Problem) -> list[tuple]:
-    """Return (leaf, zeros) of a problem's layout."""
-    layout = problem.model.layout
-    empty = zeros(layout, len(problem.observations.points), 1, problem.observations.points)
-    return [(leaf, empty[leaf.name]) for leaf in layout]
+def with_world(keypoints: list[Keypoints], parameters: Parameters, kind: str = "anny") -> list[Keypoints]:
+    """Return the keypoints with the true places of all landmarks in space, as a detector that guesses depth does."""
+    problem = problem_of(keypoints, kind)
+    body = problem.model(parameters)
+    world = (body.landmarks(problem.observations.landmarks) - body.joints[:, :, :1])[:, 0].numpy()
+    place = {name: k for k, name in enumerate(problem.observations.names)}
+    found = []
+    for row, one in enumerate(keypoints):
+        points = np.full((1, len(one.names), 3), np.nan)
+        known = [k for k, name in enumerate(one.names) if name in place]
+        points[0, known] = world[row, [place[one.names[k]] for k in known]]
+        found.append(replace(one, world=points))
+    return found
 
 
 def quick(name: str, iterations: int = 4) -> Recipe:
     """Return a shipped recipe whose stages end after a few iterations: all of its parts run, none to the end."""
-    import copy
-
-    import yaml
-
     resolved = copy.deepcopy(dict(load_recipe(name).resolved))
     for stage in resolved["stages"]:
         stage["solver"]["max_iterations"] = iterations
@@ -101,8 +100,6 @@ def quick(name: str, iterations: int = 4) -> Recipe:
 
 def scaled(keypoints: Keypoints, factor: float) -> Keypoints:
     """Return the keypoints of the same picture at another resolution."""
-    from dataclasses import replace
-
     width, height = keypoints.image_size
     focal = None if keypoints.focal_length is None else factor * keypoints.focal_length
     return replace(
@@ -113,10 +110,8 @@ def scaled(keypoints: Keypoints, factor: float) -> Keypoints:
     )
 
 
-def keep_only(keypoints: Keypoints, wanted) -> Keypoints:
+def keep_only(keypoints: Keypoints, wanted: Callable[[str], bool]) -> Keypoints:
     """Return the keypoints with confidence 0 for those that `wanted` (of a name) rejects."""
-    from dataclasses import replace
-
     kept = torch.tensor([bool(wanted(name)) for name in keypoints.names]).numpy()
     return replace(keypoints, confidence=keypoints.confidence * kept)
 

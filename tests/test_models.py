@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import roma
 import torch
+from fitting_world import KINDS, arrays_of, assert_same, model_of, random_parameters
+from synthetic_models import write_model
 
 import fitkit
 from fitkit.body import Body, BodyModel
@@ -18,8 +20,6 @@ from fitkit.model_files import GENDERS, find_model, load_model
 from fitkit.models.arrays import ModelChoice, model_from_arrays
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
-from fitting_world import KINDS, arrays_of, assert_same, model_of, random_parameters
-from synthetic_models import write_model
 
 _APPENDED = (
     *("nose", "right_eye", "left_eye", "right_ear", "left_ear"),
