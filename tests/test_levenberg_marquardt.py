@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from fitkit.solvers import RowwiseFunction, Status, evaluate
-from fitkit.solvers.levenberg_marquardt import LevenbergMarquardt, RowwiseResiduals, from_residuals
+from fitkit.solvers import LevenbergMarquardt, RowwiseFunction, RowwiseResiduals, Status, evaluate, from_residuals
 
 Case = tuple[RowwiseResiduals, Tensor]
 """An objective and a start."""

@@ -27,6 +27,18 @@ class Linearisation:
     curvature: Float[Tensor, "B D D"]
     """Symmetric, positive semi-definite approximation of its Hessian: Gauss-Newton's is 2 J^T J."""
 
+    def select(self, rows: Int[Tensor, " M"]) -> Linearisation:
+        """Return the rows at these indices."""
+        return Linearisation(self.energy[rows], self.gradient[rows], self.curvature[rows])
+
+    def replace(self, rows: Int[Tensor, " M"], other: Linearisation) -> Linearisation:
+        """Return itself with the rows at these indices taken from another, in order."""
+        return Linearisation(
+            self.energy.index_copy(0, rows, other.energy),
+            self.gradient.index_copy(0, rows, other.gradient),
+            self.curvature.index_copy(0, rows, other.curvature),
+        )
+
 
 @runtime_checkable
 class LeastSquaresObjective(Objective, Protocol):

@@ -1,12 +1,14 @@
 """Levenberg-Marquardt, batched by rows: every row has its own damping, acceptance, convergence test and status.
 
 Each iteration factorises the damped curvature of all rows at once and tries one step of each. Rows whose trial is
-accepted move; the others keep their linearisation and raise their damping, so no row waits for another's.
+accepted move and are linearised anew; the others keep their linearisation and raise their damping, so no row waits for
+another's.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -14,33 +16,30 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fitkit.solvers.base import Objective, Progress, Solution, Status
-from fitkit.solvers.least_squares import (
-    LeastSquaresObjective,
-    Linearisation,
-    RowwiseResiduals,
-    from_residuals,
-)
+from fitkit.solvers.box import Box
+from fitkit.solvers.least_squares import LeastSquaresObjective, Linearisation
+from fitkit.solvers.ledger import Ledger
 
-__all__ = ["LeastSquaresObjective", "LevenbergMarquardt", "Linearisation", "RowwiseResiduals", "from_residuals"]
+LOWEST_FACTOR = 0.1
+"""Factor of the damping after a step that did what was foretold; Nielsen's 1/3 takes more steps to the end."""
+TINY = 1e-30
+"""Curvature of a row that has none, against damping of zero."""
 
 
 @dataclass(frozen=True)
 class LevenbergMarquardt:
-    """Damped Gauss-Newton steps (Marquardt 1963), for energies that are sums of squares.
+    """Damped Gauss-Newton steps (Levenberg 1944), for sums of squares and whatever else knows its own curvature.
 
-    The damping of a row follows its gain ratio (Nielsen 1999: Damping Parameter in Marquardt's Method).
+    All unknowns of a row are damped alike, so that they should be of one magnitude; the damping follows the gain ratio
+    (Nielsen 1999, Damping Parameter in Marquardt's Method).
     """
 
     max_iterations: int = 50
     """Steps tried per row at most, accepted or not: each costs a factorisation."""
     damping: float = 1e-3
-    """Damping at the start, in units of the curvature."""
-    scaled: bool = True
-    """Damp each unknown in proportion to the greatest curvature along it so far (More 1978), and not all alike."""
-    lowest_factor: float = 0.1
-    """Factor of the damping after a step that did what the model foretold, at the least; Nielsen's is 1/3."""
+    """Damping of the first step, as a share of the greatest curvature along any unknown."""
     minimum_gain: float = 1e-3
-    """Share of the decrease foretold by the model that a step must reach."""
+    """Share of the decrease foretold by the linearisation that a step must reach."""
     gradient_tolerance: float = 1e-7
     """A row is CONVERGED when its gradient's Euclidean norm is at most this (energy per unit of x)."""
     change_tolerance: float = 1e-9
@@ -51,289 +50,207 @@ class LevenbergMarquardt:
     """Consecutive small changes that end a row."""
     compact_share: float = 0.75
     """Finished rows leave the batch once at most this share of it is active."""
-    compact_above: int = 4
-    """Batches of at most this many rows are not compacted: fewer rows would cost as much."""
+    compact_above: int = 1
+    """Batches of at most this many rows are not compacted."""
 
     def minimise(self, objective: Objective, x0: Float[Tensor, "B D"], progress: Progress | None = None) -> Solution:
         """Return the minimum of every row of an objective, starting at x0.
 
         Args:
             objective: a LeastSquaresObjective; must be finite at x0 for a row to be fitted, and may be NaN or infinite
-                elsewhere (the damping rises). Where it has `bounds`, the minimum within them is sought, and the
-                gradient counts only where the bounds leave it free.
+                elsewhere (the damping rises). Where it has `bounds`, the minimum within them is sought, from the
+                point within them that is nearest to x0.
             x0: start of every row; float32 or float64, any device. Not written to.
             progress: called as (iterations of the furthest row, rows still active).
 
         Returns:
-            The best finite point of every row, on x0's device.
+            The best finite point of every row, on x0's device; `gradient_norm` leaves out what bounds hold back.
 
         Raises:
             TypeError: the objective cannot be linearised.
         """
         if not isinstance(objective, LeastSquaresObjective):
             raise TypeError(
-                "Levenberg-Marquardt needs an objective with `linearise` (a sum of squares, see `from_residuals`); got "
-                f"{type(objective).__name__}. Minimise other energies with LBFGS."
+                "Levenberg-Marquardt needs an objective with `linearise`, such as a sum of squares (`from_residuals`); "
+                f"got {type(objective).__name__}. Minimise it with L-BFGS instead."
             )
         with torch.no_grad():
             run = _Run(self, objective, x0)
-            while run.rows.size:
-                run.advance(progress)
-            return run.solution()
+            while run.leave():
+                run.advance()
+                run.ledger.tell(progress)
+            return run.ledger.solution()
 
 
 class _Run:
-    """One minimisation: the rows still in the batch, and the results of all.
-
-    `local` are indices in the batch, `rows` in x0.
-    """
+    """One minimisation. `local` are indices in the batch, `rows` in x0."""
 
     def __init__(self, solver: LevenbergMarquardt, objective: LeastSquaresObjective, x0: Tensor) -> None:
         count = len(x0)
-        self.solver, self.whole, self.objective = solver, objective, objective
+        self.solver, self.ledger = solver, Ledger(objective, x0)
         self.precision = float(torch.finfo(x0.dtype).eps)
-        self.x = x0.detach().clone()
-        self.energy = np.full(count, np.nan)
-        self.gradient_norm = np.full(count, np.nan)
-        self.status = np.full(count, int(Status.RUNNING))
-        self.iterations = np.zeros(count, dtype=np.int64)
-        self.evaluations = np.zeros(count, dtype=np.int64)
-        self.trials = 0
-        self.reached = 0, count
-        # The batch: what follows shrinks as rows leave.
-        self.rows = np.arange(count)
-        self.running = np.ones(count, dtype=bool)
-        self.small_changes = np.zeros(count, dtype=np.int64)
-        self.damping = np.full(count, float(solver.damping))
-        self.growth = np.full(count, 2.0)
-        self.promise = np.full(count, np.nan)
         bounds = getattr(objective, "bounds", None)
-        self.bounds = None if bounds is None else tuple(side.to(x0).expand_as(x0) for side in bounds)
-        self.position = self._clip(self.x)
+        self.box = None if bounds is None else Box(*(side.to(x0).expand_as(x0) for side in bounds))
+        self.trials = 0
+        self.damping = np.zeros(count)
+        self.growth = np.full(count, 2.0)
+        self.promise = np.zeros(count)
+        self.small_changes = np.zeros(count, dtype=np.int64)
+        self.position = self.ledger.x
         if count:
-            self._start()
+            self._start(self.position if self.box is None else self.box.clip(self.position))
 
-    def _start(self) -> None:
+    def _start(self, position: Tensor) -> None:
         """Linearise every row at its start."""
-        self.at = self.objective.linearise(self.position)
-        self._check(self.at)
-        self.evaluations += 1
-        diagonal = self.at.curvature.diagonal(dim1=-2, dim2=-1)
-        self.scale = torch.zeros_like(diagonal)
-        norm = self._free_gradient(self.at.gradient, self.position)
-        seen = torch.stack((self.at.energy, norm, diagonal.sum(-1))).cpu().double().numpy()
-        usable = np.isfinite(seen).all(0)
-        self.energy, self.gradient_norm = seen[0].copy(), seen[1].copy()
-        self._rescale(None)
-        self._end(np.flatnonzero(~usable), Status.NON_FINITE)
-        self._end(np.flatnonzero(usable & (seen[1] <= self.solver.gradient_tolerance)), Status.CONVERGED)
-        if self.solver.max_iterations <= 0:
-            self._end(np.flatnonzero(self.running), Status.MAX_ITERATIONS)
-        self._compact()
-
-    def _check(self, at: Linearisation) -> None:
-        """Raise unless there is one energy per row."""
-        if at.energy.shape != self.position.shape[:1]:
+        ledger, count = self.ledger, len(position)
+        self.at = _linearise(ledger.objective, position)
+        if self.at.energy.shape != (count,):
             raise ValueError(
-                "An objective must return one energy per row, shape "
-                f"{tuple(self.position.shape[:1])}; got {tuple(at.energy.shape)}."
+                f"An objective must return one energy per row, shape ({count},); got {tuple(self.at.energy.shape)}."
             )
+        ledger.energy, ledger.gradient_norm, self.steepest = _measure(self.at, position, self.box)
+        ledger.evaluations += 1
+        self.damping = self.solver.damping * self.steepest
+        usable = np.isfinite(ledger.energy) & np.isfinite(ledger.gradient_norm) & np.isfinite(self.steepest)
+        ledger.end(~usable, Status.NON_FINITE)
+        ledger.end(usable & (ledger.gradient_norm <= self.solver.gradient_tolerance), Status.CONVERGED)
+        if self.solver.max_iterations <= 0:
+            ledger.end(ledger.running.copy(), Status.MAX_ITERATIONS)
+        self.position = torch.where(ledger.on_device(usable)[:, None], position, ledger.x)
 
-    def advance(self, progress: Progress | None) -> None:
+    def advance(self) -> None:
         """Try one step of every row, and let every row act on what it saw."""
-        step, foretold, failed = self._step()
-        trial = self._clip(self.position + step)
-        if self.bounds is not None:
+        ledger = self.ledger
+        step, foretold, factored = self._step()
+        trial = self.position + step
+        if self.box is not None:
+            trial = self.box.clip(trial)
             step = trial - self.position
             bent = (self.at.curvature @ step[..., None])[..., 0]
             foretold = -(step * (self.at.gradient + 0.5 * bent)).sum(-1)
-        energy = self.objective(trial)
-        self.evaluations[self.rows[self.running]] += 1
+        energy = ledger.objective(trial)
+        seen = torch.stack((energy, foretold, torch.linalg.vector_norm(step, dim=-1), factored))
+        ledger.evaluations[ledger.rows[ledger.running]] += 1
         self.trials += 1
-        size = torch.linalg.vector_norm(step, dim=-1)
-        seen = torch.stack((energy, foretold, size, failed.to(energy.dtype))).cpu().double().numpy()
         with np.errstate(all="ignore"):
-            self._judge(trial, seen)
+            self._judge(trial, seen.cpu().double().numpy())
         if self.trials >= self.solver.max_iterations:
-            self._end(np.flatnonzero(self.running), Status.MAX_ITERATIONS)
-        reached = int(self.iterations.max(initial=0)), int(self.running.sum())
-        if progress is not None and reached != self.reached:
-            progress(*reached)
-        self.reached = reached
-        self._compact()
+            ledger.end(ledger.running.copy(), Status.MAX_ITERATIONS)
 
     def _step(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return every row's damped step (B, D), the decrease it should bring (B,), and where there is none (B,)."""
-        dtype = torch.float64
+        """Return every row's damped step, the decrease that it should bring, and whether there is one (1 or 0).
+
+        Factorising in float64 what was linearised in float32 gains nothing: the rounding is in the curvature itself.
+        """
         gradient, matrix = self.at.gradient, self.at.curvature
-        if self.bounds is not None:
-            free = self._free(gradient, self.position)
+        if self.box is None:
+            matrix = matrix.clone()
+        else:
+            free = self.box.free(self.position, gradient)
             gradient = gradient * free
-            matrix = matrix * (free[:, None] & free[:, :, None])
-        damping = self._beside(self.damping).to(dtype)[:, None] * self.scale
-        matrix = matrix.to(dtype, copy=self.bounds is None)
+            matrix = matrix * (free[:, :, None] & free[:, None, :])
+        damping = self.ledger.on_device(self.damping)[:, None]
         matrix.diagonal(dim1=-2, dim2=-1).add_(damping)
-        factor, info = torch.linalg.cholesky_ex(matrix)
-        half = torch.linalg.solve_triangular(factor, gradient.to(dtype)[..., None], upper=False)
+        factor, failure = torch.linalg.cholesky_ex(matrix)
+        half = torch.linalg.solve_triangular(factor, gradient[..., None], upper=False)
         step = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0].neg()
-        failed = info != 0
-        step = torch.where(failed[:, None], 0.0, step)
+        factored = failure == 0
+        step = torch.where(factored[:, None], step, 0.0)
         foretold = 0.5 * (step * (damping * step - gradient)).sum(-1)
-        return step.to(self.x.dtype), foretold.to(self.x.dtype), failed
+        return step, foretold, factored.to(step.dtype)
 
     def _judge(self, trial: Tensor, seen: np.ndarray) -> None:
-        """Accept or reject every row's trial, given (energy, foretold decrease, size of the step, no factor)."""
-        solver, (energy, foretold, size, failed) = self.solver, seen
-        before = self.energy[self.rows]
-        gain = (before - energy) / foretold
-        accepted = self.running & (failed == 0) & np.isfinite(energy) & (gain > solver.minimum_gain)
-        accepted &= before > energy
-        local = np.flatnonzero(accepted)
-        if local.size:
-            norm, usable = self._move(local, trial)
-            local, norm = local[usable], norm[usable]
-            accepted[:] = False
-            accepted[local] = True
-            self._accept(local, norm, energy[local], gain[local], size[local])
-        rejected = np.flatnonzero(self.running & ~accepted)
-        local = np.flatnonzero(accepted)
-        self._lower(local, gain[local])
-        if rejected.size:
-            self._reject(rejected, seen[:, rejected])
-        small = np.flatnonzero(accepted & self.running & (self.small_changes >= solver.patience))
-        self._end(small, Status.STALLED)
-        done = accepted & self.running & (self.gradient_norm[self.rows] <= solver.gradient_tolerance)
-        self._end(np.flatnonzero(done), Status.CONVERGED)
+        """Accept or reject every row's trial: seen are (energy, foretold decrease, size of the step, factored)."""
+        ledger, (energy, foretold, _, factored) = self.ledger, seen
+        decrease = ledger.energy[ledger.rows] - energy
+        good = (decrease > 0) & (decrease >= self.solver.minimum_gain * foretold)
+        moved = self._move(np.flatnonzero(ledger.running & (factored > 0) & np.isfinite(energy) & good), trial)
+        rejected = ledger.running.copy()
+        rejected[moved] = False
+        self._accept(moved, seen[:, moved])
+        self._reject(np.flatnonzero(rejected), seen[:, rejected])
 
-    def _move(self, local: np.ndarray, trial: Tensor) -> tuple[np.ndarray, np.ndarray]:
-        """Move rows to their trial and linearise there; return their gradient norms, and which of them are finite."""
-        index = self._beside(local)
-        if local.size <= 0.75 * self.running.size:
-            return self._merge(local, index, trial, self.objective.select(index).linearise(trial[index]))
-        found = self.objective.linearise(trial)
-        if local.size < self.running.size:
-            found = Linearisation(found.energy[index], found.gradient[index], found.curvature[index])
-        return self._merge(local, index, trial, found)
-
-    def _merge(
-        self, local: np.ndarray, index: Tensor, trial: Tensor, part: Linearisation
-    ) -> tuple[np.ndarray, np.ndarray]:
-        moved = trial if local.size == self.running.size else trial[index]
-        norm = self._free_gradient(part.gradient, moved, index)
-        seen = torch.stack((norm, part.curvature.diagonal(dim1=-2, dim2=-1).sum(-1))).cpu().double().numpy()
-        usable = np.isfinite(seen).all(0)
+    def _move(self, local: np.ndarray, trial: Tensor) -> np.ndarray:
+        """Move rows to their trial and linearise them there; return those of them where that is finite."""
+        if not local.size:
+            return local
+        ledger, objective, moved, box = self.ledger, self.ledger.objective, trial, self.box
+        everything = local.size == ledger.running.size
+        if not everything:
+            index = ledger.on_device(local)
+            objective, moved, box = objective.select(index), trial[index], box and box.select(index)
+        at = _linearise(objective, moved)
+        _, norm, steepest = _measure(at, moved, box)
+        usable = np.isfinite(norm) & np.isfinite(steepest)
         if not usable.all():
-            keep = self._beside(np.flatnonzero(usable))
-            index, moved = index[keep], moved[keep]
-            part = Linearisation(part.energy[keep], part.gradient[keep], part.curvature[keep])
-        if len(index) == self.running.size:
-            self.position, self.at = moved, part
+            everything = False
+            local, norm, steepest = local[usable], norm[usable], steepest[usable]
+            keep = ledger.on_device(np.flatnonzero(usable))
+            moved, at = moved[keep], at.select(keep)
+        if everything:
+            self.position, self.at = moved, at
         else:
-            self.position = self.position.index_copy(0, index, moved)
-            self.at = Linearisation(
-                self.at.energy.index_copy(0, index, part.energy),
-                self.at.gradient.index_copy(0, index, part.gradient),
-                self.at.curvature.index_copy(0, index, part.curvature),
-            )
-        self._rescale(index)
-        return seen[0], usable
+            index = ledger.on_device(local)
+            self.position, self.at = self.position.index_copy(0, index, moved), self.at.replace(index, at)
+        ledger.gradient_norm[ledger.rows[local]] = norm
+        self.steepest[local] = steepest
+        return local
 
-    def _accept(self, local, norm, energy, gain, size) -> None:
-        solver, rows = self.solver, self.rows[local]
-        before = self.energy[rows]
+    def _accept(self, local: np.ndarray, seen: np.ndarray) -> None:
+        """Enter the rows that have moved, end those that are done, and trust the others' linearisation by its merit."""
+        ledger, solver, (energy, foretold, size, _) = self.ledger, self.solver, seen
+        rows = ledger.rows[local]
+        before = ledger.energy[rows]
         small = before - energy <= solver.change_tolerance * np.maximum(np.abs(before), np.abs(energy))
         small |= size <= solver.step_tolerance
-        self.energy[rows], self.gradient_norm[rows] = energy, norm
-        self.iterations[rows] += 1
+        ledger.energy[rows] = energy
+        ledger.iterations[rows] += 1
         self.small_changes[local] = np.where(small, self.small_changes[local] + 1, 0)
-        self.promise[local] = np.nan
-
-    def _lower(self, local: np.ndarray, gain: np.ndarray) -> None:
-        """Adapt the damping of accepted rows to how well the model foretold the decrease."""
-        factor = np.clip(1 - (2 * gain - 1) ** 3, self.solver.lowest_factor, 2.0)
-        self.damping[local] = np.maximum(self.damping[local] * factor, 10 * self.precision)
+        self.promise[local] = 0.0
         self.growth[local] = 2.0
+        gain = (before - energy) / foretold
+        self.damping[local] *= np.clip(1 - (2 * gain - 1) ** 3, LOWEST_FACTOR, 2.0)
+        ledger.end(local[self.small_changes[local] >= solver.patience], Status.STALLED)
+        ledger.end(local[ledger.gradient_norm[rows] <= solver.gradient_tolerance], Status.CONVERGED)
 
     def _reject(self, local: np.ndarray, seen: np.ndarray) -> None:
-        """Raise the damping of rows, and end those that no damping helps."""
-        energy, foretold, size, failed = seen
-        before = self.energy[self.rows[local]]
-        factored = failed == 0
-        self.promise[local] = np.fmax(self.promise[local], np.where(factored, foretold, np.nan))
-        threshold = np.maximum(self.solver.change_tolerance, 10 * self.precision) * np.abs(before)
-        hopeless = factored & ~(foretold > threshold)
-        hopeless |= self.damping[local] > 1e30
-        honest = ~(self.promise[local] > 1e3 * threshold)
+        """Raise the damping of rows whose trial was no good, and end those that hope for too little."""
+        ledger, (energy, foretold, _, factored) = self.ledger, seen
+        least = max(self.solver.change_tolerance, 10 * self.precision) * np.abs(ledger.energy[ledger.rows[local]])
+        self.promise[local] = np.fmax(self.promise[local], foretold)
+        hopeless = (factored > 0) & ~(np.abs(foretold) > least)
         finite = np.isfinite(energy)
-        self._end(local[hopeless & finite & honest], Status.STALLED)
-        self._end(local[hopeless & finite & ~honest], Status.LINE_SEARCH_FAILED)
-        self._end(local[hopeless & ~finite], Status.NON_FINITE)
-        self.damping[local] *= self.growth[local]
+        # Where the linearisation once promised far more than can be resolved, the energy does not follow it.
+        broken = self.promise[local] > 1000 * least
+        ledger.end(local[hopeless & ~broken], Status.STALLED)
+        ledger.end(local[hopeless & broken], Status.LINE_SEARCH_FAILED)
+        ledger.end(local[hopeless & ~finite], Status.NON_FINITE)
+        # However well the last steps went, start again from where damping begins to matter.
+        self.damping[local] = np.maximum(
+            self.damping[local] * self.growth[local], self.precision * self.steepest[local]
+        )
         self.growth[local] *= 2
 
-    def _rescale(self, index: Tensor | None) -> None:
-        """Update the unit of the damping of every unknown from the curvature of rows that moved."""
-        diagonal = self.at.curvature.diagonal(dim1=-2, dim2=-1)
-        if not self.solver.scaled:
-            if index is None:
-                self.scale = diagonal.amax(-1, keepdim=True).expand_as(diagonal).clamp(min=1e-30)
-            return
-        least = (1e-8 * diagonal.amax(-1, keepdim=True)).clamp(min=1e-30)
-        self.scale = torch.maximum(self.scale, diagonal)
-        self.scale = torch.maximum(self.scale, least)
-
-    def _clip(self, x: Tensor) -> Tensor:
-        """Return x moved into the bounds."""
-        return x if self.bounds is None else torch.minimum(torch.maximum(x, self.bounds[0]), self.bounds[1])
-
-    def _free(self, gradient: Tensor, x: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return (B, D) bool: unknowns not held at a bound."""
-        assert self.bounds is not None
-        lower, upper = self.bounds if index is None else (side[index] for side in self.bounds)
-        return ~(((x <= lower) & (gradient > 0)) | ((x >= upper) & (gradient < 0)))
-
-    def _free_gradient(self, gradient: Tensor, x: Tensor, index: Tensor | None = None) -> Tensor:
-        """Return (B,) the norm of the gradient where the bounds leave x free."""
-        if self.bounds is not None:
-            gradient = gradient * self._free(gradient, x, index)
-        return torch.linalg.vector_norm(gradient, dim=-1)
-
-    def _end(self, local: np.ndarray, status: Status) -> None:
-        """Close rows; while still in the batch they stay where they are."""
-        self.status[self.rows[local]] = status
-        self.running[local] = False
-
-    def _compact(self) -> None:
-        """Let finished rows leave the batch when that pays, and all of them at the end."""
-        active, count = int(self.running.sum()), self.running.size
-        worthwhile = count > self.solver.compact_above and active <= self.solver.compact_share * count
-        if active and not worthwhile:
-            return
-        moved = self._beside(np.flatnonzero(self.iterations[self.rows] > 0))
-        self.x[self._beside(self.rows)[moved]] = self.position[moved]
-        keep = np.flatnonzero(self.running)
-        self.rows = self.rows[keep]
-        if active:
-            index = self._beside(keep)
-            for name in ("running", "small_changes", "damping", "growth", "promise"):
+    def leave(self) -> bool:
+        """Let finished rows leave the batch when that pays; return whether any row is left."""
+        keep = self.ledger.leave(self.position, share=self.solver.compact_share, above=self.solver.compact_above)
+        if keep is not None and keep.size:
+            index = self.ledger.on_device(keep)
+            self.position, self.at = self.position[index], self.at.select(index)
+            self.box = self.box and self.box.select(index)
+            for name in ("damping", "growth", "promise", "small_changes", "steepest"):
                 setattr(self, name, getattr(self, name)[keep])
-            self.position, self.scale = self.position[index], self.scale[index]
-            self.at = Linearisation(self.at.energy[index], self.at.gradient[index], self.at.curvature[index])
-            if self.bounds is not None:
-                self.bounds = tuple(side[index] for side in self.bounds)
-            self.objective = self.whole.select(self._beside(self.rows))
+        return bool(self.ledger.rows.size)
 
-    def _beside(self, array: np.ndarray) -> Tensor:
-        """Return an array of the host as a tensor beside x0."""
-        return torch.from_numpy(array).to(self.x.device)
 
-    def solution(self) -> Solution:
-        """Return the results of all rows."""
-        return Solution(
-            x=self.x,
-            energy=torch.from_numpy(self.energy).to(self.x),
-            gradient_norm=torch.from_numpy(self.gradient_norm).to(self.x),
-            status=self._beside(self.status),
-            iterations=self._beside(self.iterations),
-            evaluations=self._beside(self.evaluations),
-        )
+def _linearise(objective: Objective, x: Tensor) -> Linearisation:
+    """Return the linearisation of the part of a LeastSquaresObjective that is still in the batch."""
+    return cast(LeastSquaresObjective, objective).linearise(x)
+
+
+def _measure(at: Linearisation, x: Tensor, box: Box | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return every row's energy, norm of the gradient where it may be followed, and greatest curvature; on the host."""
+    gradient = at.gradient if box is None else at.gradient * box.free(x, at.gradient)
+    steepest = at.curvature.diagonal(dim1=-2, dim2=-1).amax(-1)
+    seen = torch.stack((at.energy, torch.linalg.vector_norm(gradient, dim=-1), steepest)).cpu().double().numpy()
+    return seen[0], seen[1], np.maximum(seen[2], TINY)
