@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from fitkit.camera import Camera, pinhole
-from fitkit.errors import UsageError
+from fitkit.errors import InputError, UsageError
 from fitkit.fitting import Fit, FitProgress, fit
 from fitkit.initialisers.given import GivenInitialiser
 from fitkit.keypoints.containers import Keypoints
@@ -137,8 +137,15 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
 
 
 def observe(people: Sequence[Person], model: SMPLFamilyModel) -> Observations:
-    """Return the keypoints of people as tensors: all points that any of them has and the model can place."""
+    """Return the keypoints of people as tensors: all points that any of them has and the model can place.
+
+    Raises `InputError` for a person none of whose points the model can place.
+    """
     placed = [_landmarks_of(person.keypoints.names, model) for person in people]
+    for person, mine in zip(people, placed, strict=True):
+        if not mine:
+            where, some = person.keypoints.source or "the keypoints", ", ".join(person.keypoints.names[:3])
+            raise InputError(f"{where}: the body model {model.name} has none of these points ({some}, ...).")
     pairs = tuple(dict.fromkeys(pair for one in placed for pair in one))
     points = np.zeros((len(people), len(pairs), 2))
     confidence = np.zeros((len(people), len(pairs)))

@@ -24,8 +24,9 @@ class FrontalInitialiser:
 
     flip: bool = True
     """Also propose the body turned by 180 degrees."""
-    narrow: float = 25.0
-    """Pixels between the shoulders below which the published code tests the flip."""
+    narrow: float = 0.025
+    """Share of the picture's height between the shoulders below which the flip is tested: the published 25 pixels
+    (which do not scale with the resolution) of 1000."""
     pose: str = "relaxed"
     """Pose prior whose mean is the pose to start from."""
 
@@ -52,7 +53,8 @@ class FrontalInitialiser:
         place, points = problem.observations.places, problem.observations.points
         if not {"left_shoulder", "right_shoulder"} <= place.keys():
             return torch.ones(points.shape[:2], dtype=torch.bool, device=points.device)
-        return (points[..., place["left_shoulder"], :] - points[..., place["right_shoulder"], :]).norm(dim=-1) < self.narrow
+        width = (points[..., place["left_shoulder"], :] - points[..., place["right_shoulder"], :]).norm(dim=-1)
+        return width < self.narrow * problem.camera.image_size[..., 1]
 
     def _translation(self, problem: Problem) -> Float[Tensor, "B N 3"]:
         observed, place = problem.observations, problem.observations.places

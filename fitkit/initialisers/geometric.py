@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from fitkit.errors import UsageError
 from fitkit.parameters import Parameters, zeros
 from fitkit.problem import Observations, Problem, Proposal
 
@@ -41,6 +42,11 @@ class GeometricInitialiser:
     """How many headings to propose: 1 (best guess), 2 (either turn), or 4 (also from behind)."""
     pose: str = "relaxed"
     """Pose prior whose mean is the pose to start from."""
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a number of hypotheses that there is not."""
+        if self.hypotheses not in (1, 2, 4):
+            raise UsageError(f"The geometric initialiser has 1, 2 or 4 hypotheses; got {self.hypotheses}.")
 
     def __call__(self, problem: Problem) -> Proposal:
         """Return the hypotheses for B problems, likeliest first."""
