@@ -15,6 +15,8 @@ from fitkit.keypoints.detectors.person import (
     inside,
     look_again,
     look_closely,
+    near_people,
+    same_person,
     shows,
     veil_of,
 )
@@ -43,6 +45,8 @@ VEILED = 0.8
 """Score of people from which they are hidden when others are looked for."""
 CANDIDATE = 0.3
 """Least score of a skeleton before the other networks were heard."""
+ALONE = (0.2, 0.3)
+"""Least score and likeness of a doubtful person when all better ones are hidden."""
 LEAST_SCORE = 0.6
 """Least score of the people returned."""
 
@@ -63,9 +67,9 @@ class PeopleFinder:
             people = self._look_again(picture, people)
             people, seeds = self._look_behind(picture, people, seeds)
             people = self._look_again(picture, people)
-        judged = [self.judge(picture, person, seeds) for person in people]
-        chosen = choose_people(judged, LEAST_SCORE)
-        return [one for one in chosen if not any(inside(one, other) for other in chosen)]
+        chosen = choose_people([self.judge(picture, person, seeds) for person in people], LEAST_SCORE)
+        chosen = [one for one in chosen if not any(inside(one, other) for other in chosen)]
+        return [one for i, one in enumerate(chosen) if self._stands_alone(picture, one, chosen[:i])]
 
     def look_in(self, picture: Picture, box: np.ndarray) -> Person | None:
         """Return the person in a box that somebody else found, or None where the network sees nobody at all.
@@ -130,6 +134,14 @@ class PeopleFinder:
             if person is not None:
                 people = choose_people([*people, person], CANDIDATE)
         return people, seeds
+
+    def _stands_alone(self, picture: Picture, person: Person, better: Sequence[Person]) -> bool:
+        """Return whether a doubtful person is still there when all better ones are hidden, or was mixed of them."""
+        others = near_people(person, better)
+        if person.score > SURE or not others:
+            return True
+        alone = look_closely(self._body, picture, person.region, (), veil_of(others))
+        return alone is not None and alone.score > ALONE[0] and same_person(alone, person) > ALONE[1]
 
     def _propose(self, picture: Picture, squares: Sequence[Region]) -> list[Seed]:
         bodies = [seed for square in squares for seed in self._searcher.bodies(picture, square, SUPPORT_SCORE)]

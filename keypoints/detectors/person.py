@@ -93,7 +93,7 @@ def look_closely(
 
 def look_again(network: Network, picture: Picture, person: Person, others: Sequence[Person]) -> Person:
     """Return a person seen with the others hidden; the same one where that is no better or nobody is near."""
-    near = [other for other in others if _near(person, other)]
+    near = near_people(person, others)
     if not near:
         return person
     veil = veil_of(near, person)
@@ -115,9 +115,14 @@ def veil_of(others: Sequence[Person], own: Person | None = None) -> Veil:
     return veil
 
 
-def _near(person: Person, other: Person) -> bool:
-    apart = np.hypot(*np.subtract(person.region.centre, other.region.centre))
-    return bool(apart < 0.35 * (person.region.side + other.region.side))
+def near_people(person: Person, others: Sequence[Person]) -> list[Person]:
+    """Return those whose regions overlap much with a person's."""
+
+    def near(other: Person) -> bool:
+        apart = np.hypot(*np.subtract(person.region.centre, other.region.centre))
+        return bool(apart < 0.35 * (person.region.side + other.region.side))
+
+    return [other for other in others if near(other)]
 
 
 def _is_seen_by(look: Pose, person: Person) -> bool:
