@@ -2,26 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Protocol, runtime_checkable
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.camera import NEAREST_DEPTH
 from fitkit.scene import Scene
+
+Point = str | tuple[str, str]
+"""A landmark by name, or the vector from one landmark to another."""
+
+
+@dataclass(frozen=True)
+class Block:
+    """Derivatives of some rows with respect to those free values of their body that move any of them."""
+
+    rows: Int[Tensor, " R"]
+    """The rows."""
+    columns: tuple[int, ...]
+    """Which of the body's free values, counted through all its free leaves."""
+    slopes: Float[Tensor, "M C R"]
+    """A line for each column, then whatever was given beside the rows' directions."""
 
 
 @runtime_checkable
 class DifferentiableBody(Protocol):
     """A body that knows its landmarks' derivatives in closed form."""
 
-    def landmark_jacobian(
-        self, names: Sequence[str], leaves: Sequence[str]
-    ) -> Mapping[str, Float[Tensor, "B N K 3 S"]]:
-        """Return the derivative of each landmark with respect to each leaf of its own body."""
+    def pull_back(
+        self, points: tuple[Point, ...], rows: Float[Tensor, "B N R X"], leaves: tuple[str, ...]
+    ) -> list[Block]:
+        """Return the derivatives of rows, each a direction (world axes) at a point, with respect to leaves.
+
+        Every row is in one block. What numbers a row has beyond its direction are handed through.
+        """
         ...
 
 
@@ -37,6 +56,38 @@ class Linear:
     """Which of the packed free values the jacobian's columns are."""
 
 
+@dataclass(frozen=True)
+class Diagonal:
+    """Residuals that each depend on one free value, in order."""
+
+    residual: Float[Tensor, "B C"]
+    """r, as in `Linear`."""
+    slopes: Float[Tensor, "... C"]
+    """Derivative of each; one for all problems, or each its own."""
+    columns: slice
+    """Which of the packed free values."""
+
+
+@dataclass(frozen=True)
+class AtPoints:
+    """Residuals that depend on points of the body: C at each of P points, linearised there."""
+
+    points: tuple[Point, ...]
+    """The points."""
+    residual: Float[Tensor, "B N P C"]
+    """r, as in `Linear`."""
+    slopes: Float[Tensor, "B N P C 3"]
+    """Derivative of each with respect to its point, world axes, per metre."""
+    focal: Float[Tensor, "B N P C"] | None = None
+    """Derivative with respect to the focal length, per pixel; None when there is none."""
+
+
+_Place = tuple[int, int, int]
+"""First column of a leaf, number of its bodies, and size."""
+Linearised = Linear | Diagonal | AtPoints
+"""What a term's linearisation is made of."""
+
+
 class Chart:
     """The free leaves of a stage as D columns, and derivatives of a scene with respect to them."""
 
@@ -44,24 +95,74 @@ class Chart:
         """Lay the free leaves out in the order in which they are packed."""
         self.scene = scene
         self.free = tuple(free)
-        self._columns: dict[str, slice] = {}
+        self._layout: dict[str, _Place] = {}
         start = 0
         for name in self.free:
-            width = scene.parameters[name].shape[1] * scene.parameters[name].shape[2]
-            self._columns[name] = slice(start, start + width)
-            start += width
+            _, bodies, size = scene.parameters[name].shape
+            self._layout[name] = (start, bodies, size)
+            start += bodies * size
         self.size = start
 
     def columns(self, leaf: str) -> slice | None:
         """Return the columns of a leaf; None when it is not free."""
-        return self._columns.get(leaf)
+        if leaf not in self._layout:
+            return None
+        start, bodies, size = self._layout[leaf]
+        return slice(start, start + bodies * size)
 
-    def leaf(self, name: str, residual: Float[Tensor, "B R"], slopes: Float[Tensor, "... R"]) -> list[Linear]:
-        """Return residuals that each depend on one entry of a leaf, in order: slopes are the derivatives, (R,) or (B, R)."""
+    def leaf(self, name: str, residual: Float[Tensor, "B R"], slopes: Float[Tensor, "... R"]) -> list[Linearised]:
+        """Return residuals that each depend on one entry of a leaf, in order, with slopes (R,) or (B, R)."""
         columns = self.columns(name)
-        if columns is None:
-            return []
-        return [Linear(residual, torch.diag_embed(slopes.expand(residual.shape)), columns)]
+        return [] if columns is None else [Diagonal(residual, slopes, columns)]
+
+    def pixels(
+        self, names: tuple[str, ...], residual: Float[Tensor, "B N K 2"], scaling: Float[Tensor, "B N K"]
+    ) -> list[Linearised]:
+        """Return residuals that are scaled pixels of landmarks."""
+        camera = self.scene.camera
+        if camera.distortion is not None:
+            raise TypeError("Lens distortion has no closed-form Jacobian here; use L-BFGS, or undistort the keypoints.")
+        points = camera.to_camera(self.scene.landmarks(names))
+        depth = points[..., 2:].clamp_min(NEAREST_DEPTH)
+        flat = points[..., :2] / depth
+        # d(x / z) = (dx - (x / z) dz) / z; a clamped depth does not change.
+        moving = flat * (points[..., 2:] > NEAREST_DEPTH)
+        axes = torch.eye(2, dtype=flat.dtype, device=flat.device).expand(*flat.shape, 2)
+        through = torch.cat([axes, -moving[..., None]], dim=-1) * (scaling[..., None] / depth)[..., None]
+        through = camera.intrinsics[..., None, :2, :2] @ through
+        if camera.R_camera_world is not None:
+            through = through @ camera.R_camera_world[..., None, :, :]
+        focal = None
+        if "focal_length" in self._layout:
+            # K scales with the focal length, the centre stays.
+            focal = flat @ camera.intrinsics[..., :2, :2].mT * (scaling / camera.focal_length)[..., None]
+        return [AtPoints(names, residual, through, focal)]
+
+    def landmarks(self, names: tuple[str, ...]) -> Float[Tensor, "B N K 3 D"]:
+        """Return the derivative of landmarks in world axes, metres per unit of each free value: dense, hence slow."""
+        points = self.scene.landmarks(names)
+        problems, bodies, count = points.shape[:3]
+        directions = torch.eye(3, dtype=points.dtype, device=points.device).repeat(count, 1)
+        jacobian = points.new_zeros(problems, bodies, 3 * count, self.size)
+        rows = directions.expand(problems, bodies, -1, -1)
+        for block in self._blocks(tuple(name for name in names for _ in range(3)), rows):
+            places = _places(block.columns, self._own, (), bodies)
+            slopes = block.slopes.unflatten(0, (problems, bodies))
+            for n in range(bodies):
+                columns = torch.tensor(places[n], dtype=torch.long, device=points.device)
+                jacobian[:, n, block.rows[:, None], columns] = slopes[:, n].mT
+        return jacobian.unflatten(2, (count, 3))
+
+    def _blocks(self, points: tuple[Point, ...], rows: Float[Tensor, "B N R X"]) -> list[Block]:
+        body = self.scene.body
+        if not isinstance(body, DifferentiableBody):
+            raise TypeError(f"The body model {self.scene.model.name!r} has no closed-form Jacobian; use L-BFGS.")
+        return body.pull_back(points, rows, tuple(name for name in self.free if name != "focal_length"))
+
+    @property
+    def _own(self) -> tuple[_Place, ...]:
+        """Where the body's own leaves lie."""
+        return tuple(place for name, place in self._layout.items() if name != "focal_length")
 
     def gradient(self, energy: Callable[[Scene], Tensor]) -> tuple[Float[Tensor, " B"], Float[Tensor, "B D"]]:
         """Return an energy of a scene and its gradient by autograd."""
@@ -88,54 +189,82 @@ class Chart:
     def _moved(self, values: Float[Tensor, "B D"]) -> Scene:
         return self.scene.with_parameters(self.scene.parameters.unpack(self.free, values))
 
-    def landmarks(self, names: tuple[str, ...]) -> Float[Tensor, "B N K 3 D"]:
-        """Return the derivative of landmarks in world axes, metres per unit of each free value."""
-        return self.scene.shared(("landmark jacobian", names, self.free), lambda: self._landmarks(names))
+    def normal_equations(
+        self, weighted: Iterable[tuple[float, Linearised]]
+    ) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"]]:
+        """Return the gradient and the Gauss-Newton curvature of a weighted sum of squared residuals.
 
-    def _landmarks(self, names: tuple[str, ...]) -> Float[Tensor, "B N K 3 D"]:
-        body = self.scene.body
-        if not isinstance(body, DifferentiableBody):
-            raise TypeError(f"The body model {self.scene.model.name!r} has no closed-form Jacobian; use L-BFGS.")
-        leaves = [name for name in self.free if name != "focal_length"]
-        blocks = body.landmark_jacobian(names, leaves)
-        points = self.scene.landmarks(names)
-        problems, bodies, count = points.shape[:3]
-        jacobian = points.new_zeros(problems, bodies, count, 3, self.size)
-        for name, block in blocks.items():
-            columns, size = self._columns[name], block.shape[-1]
-            if self.scene.parameters[name].shape[1] == 1:
-                jacobian[..., columns] = block
+        The residual is one more column of the Jacobian: the last line of J^T J is then the gradient.
+        """
+        size = self.size
+        like = self.scene.parameters["transl"]
+        total = like.new_zeros(len(like), size + 1, size + 1)
+        points: list[tuple[float, AtPoints]] = []
+        for weight, part in weighted:
+            if isinstance(part, AtPoints):
+                points.append((weight, part))
                 continue
-            for n in range(bodies):
-                first = columns.start + n * size
-                jacobian[:, n, ..., first : first + size] = block[:, n]
-        return jacobian
+            residual = 2 * weight * part.residual
+            if isinstance(part, Diagonal):
+                total[:, size, part.columns].add_(residual * part.slopes)
+                total.diagonal(dim1=1, dim2=2)[:, part.columns].add_(part.slopes.square(), alpha=2 * weight)
+                continue
+            total[:, size, part.columns].add_((residual[:, None] @ part.jacobian)[:, 0])
+            total[:, part.columns, part.columns].add_(part.jacobian.mT @ part.jacobian, alpha=2 * weight)
+        if points:
+            self._add_points(total, points)
+        return total[:, size, :size], total[:, :size, :size]
 
-    def projected(self, names: tuple[str, ...]) -> Float[Tensor, "B N K 2 D"]:
-        """Return the derivative of the landmarks' pixels."""
-        return self.scene.shared(("projected jacobian", names, self.free), lambda: self._projected(names))
+    def _add_points(self, total: Float[Tensor, "B W W"], weighted: list[tuple[float, AtPoints]]) -> None:
+        """Add the normal equations of residuals at points, all terms' together."""
+        focal = self._layout.get("focal_length")
+        beside = ((self.size, 1, 1), focal) if focal else ((self.size, 1, 1),)
+        rows: list[Tensor] = []
+        points: list[Point] = []
+        for weight, part in weighted:
+            numbers = [part.slopes, part.residual[..., None]]
+            if focal:
+                numbers.append((torch.zeros_like(part.residual) if part.focal is None else part.focal)[..., None])
+            rows.append((torch.cat(numbers, dim=-1) * (2 * weight) ** 0.5).flatten(2, 3))
+            points += [point for point in part.points for _ in range(part.residual.shape[3])]
+        joined = torch.cat(rows, dim=2) if len(rows) > 1 else rows[0]
+        flat = total.flatten(1)
+        for block in self._blocks(tuple(points), joined):
+            square = (block.slopes @ block.slopes.mT).reshape(len(flat), -1)
+            index = _squares(block.columns, self._own, beside, joined.shape[1], self.size + 1, square.device)
+            flat.scatter_add_(1, index.expand(len(flat), -1), square)
 
-    def _projected(self, names: tuple[str, ...]) -> Float[Tensor, "B N K 2 D"]:
-        camera = self.scene.camera
-        if camera.distortion is not None:
-            raise TypeError("Lens distortion has no closed-form Jacobian here; use L-BFGS, or undistort the keypoints.")
-        points = camera.to_camera(self.scene.landmarks(names))
-        depth = points[..., 2:].clamp_min(NEAREST_DEPTH)
-        flat = points[..., :2] / depth
-        # d(x / z) = (dx - (x / z) dz) / z; a clamped depth does not change.
-        moving = (points[..., 2:] > NEAREST_DEPTH).to(flat)
-        through = torch.cat([torch.eye(2).to(flat).expand(*flat.shape, 2), -(flat * moving)[..., None]], dim=-1)
-        through = camera.intrinsics[..., None, :2, :2] @ (through / depth[..., None])
-        if camera.R_camera_world is not None:
-            through = through @ camera.R_camera_world[..., None, :, :]
-        jacobian = through @ self.landmarks(names)
-        columns = self.columns("focal_length")
-        if columns is not None:
-            # K scales with the focal length, the centre stays.
-            pixels = (camera.intrinsics[..., None, :2, :2] @ flat[..., None])[..., 0] / camera.focal_length[..., None, :]
-            if self.scene.parameters["focal_length"].shape[1] == 1:
-                jacobian[..., columns] = pixels[..., None]
-            else:
-                for n in range(points.shape[1]):
-                    jacobian[:, n, ..., columns.start + n] = pixels[:, n]
-        return jacobian
+
+def tangents(units: Float[Tensor, "... 3"]) -> Float[Tensor, "... 2 3"]:
+    """Return two unit vectors across each: x and y in the mirror that takes z to the vector, or to its opposite."""
+    sign = torch.copysign(torch.ones_like(units[..., 2:]), units[..., 2:])
+    mirror = torch.cat([units[..., :2], units[..., 2:] + sign], dim=-1)
+    scaled = units[..., :2] / mirror[..., 2:].abs()
+    return torch.eye(2, 3, dtype=units.dtype, device=units.device) - scaled[..., None] * mirror[..., None, :]
+
+
+@lru_cache(maxsize=256)
+def _places(
+    columns: tuple[int, ...], leaves: tuple[_Place, ...], beside: tuple[_Place, ...], bodies: int
+) -> list[list[int]]:
+    """Return the packed columns of each body's own columns, and of what is beside them."""
+    found = []
+    for n in range(bodies):
+        all_own = [start + (n * size if count > 1 else 0) + i for start, count, size in leaves for i in range(size)]
+        further = [start + (n if count > 1 else 0) for start, count, _ in beside]
+        found.append([all_own[column] for column in columns] + further)
+    return found
+
+
+@lru_cache(maxsize=256)
+def _squares(
+    columns: tuple[int, ...],
+    leaves: tuple[_Place, ...],
+    beside: tuple[_Place, ...],
+    bodies: int,
+    width: int,
+    device: torch.device,
+) -> Int[Tensor, " _"]:
+    """Return where the products of any two columns lie in a flattened square matrix of some width."""
+    places = torch.tensor(_places(columns, leaves, beside, bodies), dtype=torch.long, device=device)
+    return (places[:, :, None] * width + places[:, None, :]).flatten()

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linear, Linearised
 from fitkit.problem import Problem
 from fitkit.scene import Scene
 
@@ -42,7 +42,7 @@ class Term:
         """Return the energy of each problem."""
         raise NotImplementedError
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the term's linear residuals for Gauss-Newton steps.
 
         This default, for energies that are no sums of squares, takes the energy as the square of its own root and its
@@ -64,7 +64,7 @@ class ResidualTerm(Term):
         """Return the sum of squared residuals of each problem."""
         return self.residual(scene).square().sum(-1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return residuals and their Jacobian, by autograd unless a term knows better (see `terms.reprojection`)."""
         return [chart.jacobian(self.residual)]
 
@@ -100,16 +100,8 @@ class Energy:
         self, scene: Scene, chart: Chart
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B D"], Float[Tensor, "B D D"]]:
         """Return the energy, its gradient and its Gauss-Newton curvature with respect to the chart's free values."""
-        problems = scene.parameters.problems
-        like = scene.parameters["transl"]
-        gradient = like.new_zeros(problems, chart.size)
-        curvature = like.new_zeros(problems, chart.size, chart.size)
-        for entry in self.terms:
-            for linear in entry.term.linearise(scene, chart):
-                scaled = (2 * entry.weight) * linear.jacobian.transpose(1, 2)
-                gradient[:, linear.columns] += (scaled @ linear.residual[..., None])[..., 0]
-                curvature[:, linear.columns, linear.columns] += scaled @ linear.jacobian
-        return self(scene), gradient, curvature
+        linearised = [(entry.weight, part) for entry in self.terms for part in entry.term.linearise(scene, chart)]
+        return self(scene), *chart.normal_equations(linearised)
 
     def select(self, rows: Int[Tensor, " M"]) -> Energy:
         """Return the energy of some of the problems."""

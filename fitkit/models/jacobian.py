@@ -1,49 +1,25 @@
-"""Derivatives of skinned landmarks in closed form.
+"""Derivatives of skinned landmarks in closed form, row by row: a row is a direction at a point.
 
-A joint's rotation vector turns everything below the joint about the joint: a landmark made of pairs q moves by
-w x sum_q (y_q - share_q t_j) over the pairs below joint j, where y_q is the pair's contribution to the landmark and w
-the small rotation in world axes, w = R_parent(j) J_l(theta_j) d theta_j with SO(3)'s left Jacobian J_l.
+A joint's rotation vector turns everything below the joint about the joint. A point y of which the share s is below the
+joint at t moves by w x (y - s t) for a small rotation w in world axes, so along a direction a it moves by
+
+    a . (w x (y - s t)) = (w, t x w) . (y x a, s a),
+
+a twist times a wrench (Featherstone 2008, Rigid Body Dynamics Algorithms, section 2.10): all joints and all rows are
+one product, whose inner dimension is six. The twists of joint j are w = R_parent(j) J_l(theta_j) e for the three axes
+e, with SO(3)'s left Jacobian J_l. Points are never differentiated in space, only along rows.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.models.lbs import KinematicTree
-from fitkit.models.sparse import LandmarkPlan
-
-
-def left_jacobian(rotation_vectors: Float[Tensor, "M J 3"]) -> Float[Tensor, "M J 3 3"]:
-    """Return SO(3)'s left Jacobian: exp(theta + d) = exp(J_l d) exp(theta) to first order (Sola et al. 2018, 145)."""
-    squared = rotation_vectors.square().sum(-1)[..., None, None]
-    # Below a hundredth of a radian the series is exact to double precision where the closed forms cancel.
-    small = squared < 1e-4
-    safe = torch.where(small, torch.ones_like(squared), squared)
-    angle = safe.sqrt()
-    first = torch.where(small, 0.5 - squared / 24 + squared.square() / 720, (1 - angle.cos()) / safe)
-    second = torch.where(small, 1 / 6 - squared / 120 + squared.square() / 5040, (angle - angle.sin()) / (safe * angle))
-    cross = cross_matrix(rotation_vectors)
-    return torch.eye(3).to(cross) + first * cross + second * (cross @ cross)
-
-
-def cross_matrix(vectors: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
-    """Return the matrices that take the cross product with vectors from the left."""
-    x, y, z = vectors.unbind(-1)
-    zero = torch.zeros_like(x)
-    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
-
-
-def descendants(tree: KinematicTree) -> Float[Tensor, "J J"]:
-    """Return 1 where joint (row) is, or lies below, joint (column)."""
-    count = len(tree.parents)
-    below = torch.eye(count)
-    for joint in range(1, count):
-        below[joint] += below[tree.parents[joint]]
-    return below
+from fitkit.models.routes import Group, PairRoute, Route
 
 
 @dataclass(frozen=True)
@@ -58,83 +34,111 @@ class PosedState:
     """Rotations relative to the parents."""
     rotation_vectors: Float[Tensor, "M J 3"]
     """The same as axis-angle, radians."""
-    points: Float[Tensor, "M Q 3"]
-    """Each pair's point in its joint's frame."""
     placed: Float[Tensor, "M Q 3"]
-    """Each pair's contribution to its landmark."""
+    """Contribution of each of the route's pairs to its point, metres."""
 
 
-@dataclass(frozen=True)
-class Reach:
-    """Which joints move which pairs: E entries, one for each pair and joint at or above the pair's joint."""
+def left_jacobian_transposed(rotation_vectors: Float[Tensor, "M J 3"]) -> Float[Tensor, "M J 3 3"]:
+    """Return the transpose of SO(3)'s left Jacobian: exp(theta + d) = exp(J_l d) exp(theta) to first order.
 
-    pair: Int[Tensor, " E"]
-    """Pair of each entry."""
-    joint: Int[Tensor, " E"]
-    """Joint of each entry."""
-
-
-def reach(plan: LandmarkPlan, tree: KinematicTree, joints: Int[Tensor, " F"]) -> Reach:
-    """Return the entries of the joints that are free."""
-    below = descendants(tree).to(plan.pair_joint.device)
-    chosen = torch.zeros(len(tree.parents), device=below.device)
-    chosen[joints] = 1
-    pair, joint = (below[plan.pair_joint] * chosen).nonzero(as_tuple=True)
-    return Reach(pair, joint)
-
-
-def rotation_jacobian(
-    plan: LandmarkPlan, state: PosedState, tree: KinematicTree, joints: Int[Tensor, " F"]
-) -> Float[Tensor, "M K 3 F*3"]:
-    """Return the derivative of landmarks with respect to the rotation vectors of some joints, metres per radian."""
-    entries = reach(plan, tree, joints)
-    lever = state.placed[:, entries.pair] - plan.share[entries.pair, None] * state.positions[:, entries.joint]
-    axes = left_jacobian(state.rotation_vectors[:, joints])
-    parents = torch.tensor([max(parent, 0) for parent in tree.parents], device=joints.device)[joints]
-    turned = state.rotations[:, parents] @ axes
-    axes = torch.where((joints == 0)[:, None, None], axes, turned)
-    place = torch.zeros(len(tree.parents), dtype=torch.long, device=joints.device)
-    place[joints] = torch.arange(len(joints), device=joints.device)
-    column = place[entries.joint]
-    rows, free = len(lever), len(joints)
-    flat = lever.new_zeros(rows, plan.landmarks * free, 3)
-    flat = flat.index_add(1, plan.pair_landmark[entries.pair] * free + column, lever)
-    levers = flat.unflatten(1, (plan.landmarks, free))
-    # Column c of a joint's block is axis_c x lever.
-    moved = -cross_matrix(levers) @ axes[:, None]
-    return moved.permute(0, 1, 3, 2, 4).flatten(3)
-
-
-def shape_jacobian(
-    plan: LandmarkPlan, state: PosedState, tree: KinematicTree, J_shapedirs: Float[Tensor, "J 3 S"]
-) -> Float[Tensor, "M K 3 S"]:
-    """Return the derivative of landmarks with respect to shape coefficients, metres per unit.
-
-    The directions of `plan` and `J_shapedirs` must be cut to the coefficients asked for.
+    J_l^T = sin(a) / a I - (1 - cos(a)) / a^2 [theta]_x + (1 - sin(a) / a) n n^T (Sola et al. 2018, equation 145).
     """
-    parents = [max(parent, 0) for parent in tree.parents]
-    offsets = J_shapedirs - torch.cat([torch.zeros_like(J_shapedirs[:1]), J_shapedirs[parents[1:]]])
-    rotations = state.rotations
-    moved = torch.cat([offsets[:1].expand(len(rotations), -1, -1, -1), rotations[:, parents[1:]] @ offsets[1:]], dim=1)
-    below = descendants(tree).to(moved)
-    joints = (below @ moved.flatten(2)).unflatten(2, moved.shape[2:])
-    pairs = rotations[:, plan.pair_joint] @ plan.directions
-    pairs = pairs + plan.share[:, None, None] * joints[:, plan.pair_joint]
-    return plan.gathered(pairs)
+    squared = rotation_vectors.square().sum(-1, keepdim=True)
+    angle = squared.sqrt()
+    even = torch.sinc(angle / math.pi)
+    half = torch.sinc(angle / (2 * math.pi))
+    # Of a tiny angle the quotient is wrong, and multiplied by its square.
+    along = (1 - even) / squared.clamp_min(torch.finfo(squared.dtype).tiny)
+    odd = cross_matrix(rotation_vectors * (-0.5 * half * half))
+    outer = (along * rotation_vectors)[..., None] * rotation_vectors[..., None, :]
+    return torch.diag_embed(even.expand(rotation_vectors.shape)) + odd + outer
 
 
-def corrective_jacobian(plan: LandmarkPlan, state: PosedState, joints: Int[Tensor, " F"]) -> Float[Tensor, "M K 3 F*3"]:
-    """Return what the pose correctives add to `rotation_jacobian`: they grow with R - 1 of every joint but the root."""
-    assert plan.pose_directions is not None
-    rows, free = len(state.points), len(joints)
-    total = state.points.new_zeros(rows, plan.landmarks, 3, free, 3)
-    moving = joints > 0
-    own = joints[moving]
-    # d R = [J_l d theta]_x R, one matrix for each of the three axes.
-    axes = left_jacobian(state.rotation_vectors[:, own]).transpose(-1, -2)
-    change = (cross_matrix(axes) @ state.local[:, own, None]).flatten(-2)
-    directions = plan.pose_directions.unflatten(-1, (-1, 9))[:, :, own - 1]
-    in_frame = torch.einsum("qdjr,mjcr->mqdjc", directions, change)
-    turned = torch.einsum("mqed,mqdjc->mqejc", state.rotations[:, plan.pair_joint], in_frame)
-    total[:, :, :, moving] = plan.gathered(turned)
-    return total.flatten(3)
+def cross_matrix(vectors: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
+    """Return the matrices that take the cross product with vectors from the left."""
+    x, y, z = vectors.unbind(-1)
+    zero = torch.zeros_like(x)
+    return torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], dim=-1).unflatten(-1, (3, 3))
+
+
+class RowDerivatives:
+    """The derivatives of rows at a posed body's points, group by group."""
+
+    def __init__(self, route: Route, state: PosedState, rows: Float[Tensor, "M R X"]) -> None:
+        """Prepare what the groups share.
+
+        Args:
+            route: of these rows.
+            state: the posed body.
+            rows: direction of each row, world axes; what follows it is handed through beside the derivatives.
+        """
+        self.state, count = state, len(route.rows) - len(route.partial_joints)
+        self.above = state.rotations[:, route.parents]
+        self.above[:, 0] = torch.eye(3, dtype=rows.dtype, device=rows.device)
+        self.axes = left_jacobian_transposed(state.rotation_vectors)
+        self.values = rows[:, route.rows].mT.contiguous()
+        directions = self.values[:, :3]
+        points = (state.placed.mT @ route.gather)[:, :, route.points]
+        moments = torch.linalg.cross(points, directions, dim=1)
+        self.wrenches = torch.cat([moments, directions * route.shares], dim=1)
+        world = self.axes @ self.above.mT
+        about = torch.linalg.cross(state.positions[:, :, None].expand_as(world), world, dim=-1)
+        twists = torch.cat([world, about], dim=-1)
+        self.twists = twists.flatten(1, 2)
+        partial = twists[:, route.partial_joints] @ self.wrenches[:, :, count:].mT[..., None]
+        self.partial = partial.flatten(1)
+        across = directions[:, :, route.pair_rows].mT[..., None, :] @ state.rotations[:, route.pair_joints]
+        self.in_frames = across[:, :, 0].mT.contiguous()
+
+    def of(self, group: Group) -> Float[Tensor, "M C R"]:
+        """Return the derivative of a group's rows with respect to its columns, then what came beside the directions."""
+        turned = self.twists[:, group.twists] @ self.wrenches[:, :, group.rows]
+        turned *= group.whole
+        if group.places.shape[1]:
+            values = self.partial[:, 3 * group.partial.start : 3 * group.partial.stop]
+            turned.flatten(1).scatter_(1, group.places.expand(len(values), -1), values)
+        if group.pairs is not None and group.pairs.pose is not None:
+            self._correct(turned, group.pairs)
+        pieces = [turned[:, : group.single]]
+        if group.transl is not None:
+            pieces.append(self.values[:, :3, group.rows] * group.transl)
+        pieces += [components.expand(len(turned), -1, -1) @ turned[:, twists] for twists, components in group.spaces]
+        if group.shape:
+            pieces.append(self._shaped(group))
+        pieces.append(self.values[:, 3:, group.rows])
+        return torch.cat(pieces, dim=1)
+
+    def _shaped(self, group: Group) -> Float[Tensor, "M S R"]:
+        """Return the derivative of a group's rows with respect to its shape coefficients."""
+        directions = self.values[:, :3, group.rows]
+        if group.chain is None:
+            moved = directions.new_zeros(len(directions), group.shape, directions.shape[2])
+        else:
+            frames = self.above[:, group.chain.joints].mT.flatten(1, 2)
+            along = frames @ directions
+            along *= group.chain.shares
+            moved = group.chain.offsets.expand(len(along), -1, -1) @ along
+        if group.pairs is not None:
+            self._gather(moved, group.pairs, self._contract(group.pairs, group.pairs.shape))
+        return moved
+
+    def _contract(self, pairs: PairRoute, directions: Float[Tensor, "3 S Z"]) -> Float[Tensor, "M S Z"]:
+        """Return how far each pair entry's point moves along its row with each coefficient."""
+        x, y, z = self.in_frames[:, :, pairs.entries].unsqueeze(2).unbind(1)
+        return (directions[0] * x).addcmul_(directions[1], y).addcmul_(directions[2], z)
+
+    def _gather(self, total: Tensor, pairs: PairRoute, entries: Float[Tensor, "M S Z"]) -> None:
+        """Add pair entries to their rows of a total (M, S, R)."""
+        own = total[:, :, : pairs.rows]
+        own += entries[:, :, : pairs.rows]
+        if pairs.others is not None:
+            own += entries[:, :, pairs.rows :] @ pairs.others.expand(len(entries), -1, -1)
+
+    def _correct(self, turned: Float[Tensor, "M T R"], pairs: PairRoute) -> None:
+        """Add what the pose correctives contribute: they grow with R - 1 of every joint but the root."""
+        assert pairs.pose is not None
+        joints, count = pairs.turning, len(pairs.turning)
+        # d R = [J_l d theta]_x R, one matrix for each of the three axes.
+        change = (cross_matrix(self.axes[:, joints]) @ self.state.local[:, joints, None]).flatten(-2)
+        features = self._contract(pairs, pairs.pose).unflatten(1, (count, 9))
+        self._gather(turned[:, -3 * count :], pairs, (change @ features).flatten(1, 2))

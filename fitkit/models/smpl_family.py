@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 
+import numpy as np
 import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.body import Body
+from fitkit.chart import Block, Point
 from fitkit.errors import UsageError
-from fitkit.models.jacobian import PosedState, corrective_jacobian, rotation_jacobian, shape_jacobian
+from fitkit.models.jacobian import PosedState, RowDerivatives
 from fitkit.models.lbs import KinematicTree, blend, pose_joints, skin
+from fitkit.models.route_builder import FreeLeaves, RouteBuilder, Skeleton
+from fitkit.models.routes import Route, between
 from fitkit.models.skeletons import JOINT_NAMES, POSE_LEAVES
 from fitkit.models.sparse import LandmarkPlan, SkinnedShape, fold
 from fitkit.parameters import Layout, Leaf
@@ -63,6 +67,9 @@ class SMPLFamilyModel:
     file_hash: str = ""
     """SHA-256 of the file that it came from."""
     _plans: dict[tuple[str, ...], LandmarkPlan] = field(default_factory=dict, repr=False, compare=False)
+    _routes: dict[tuple[tuple[Point, ...], tuple[str, ...]], Route] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @cached_property
     def layout(self) -> Layout:
@@ -115,6 +122,41 @@ class SMPLFamilyModel:
         if names not in self._plans:
             self._plans[names] = fold(self.shape, [self._landmark(name) for name in names])
         return self._plans[names]
+
+    def route(self, points: tuple[Point, ...], leaves: tuple[str, ...]) -> Route:
+        """Return what is constant in the derivatives of rows at points; laid once for each choice of both arguments."""
+        key = points, leaves
+        if key not in self._routes:
+            unique = list(dict.fromkeys(points))
+            ends = [(None, point) if isinstance(point, str) else point for point in unique]
+            names = tuple(dict.fromkeys(name for pair in ends for name in pair if name is not None))
+            numbered = [(None if a is None else names.index(a), names.index(b)) for a, b in ends]
+            plan = between(self.plan(names), numbered)
+            skeleton = Skeleton(self.tree, self.shape.J_shapedirs)
+            layout = RouteBuilder(plan, skeleton, self._free(leaves), [start is not None for start, _ in ends])
+            place = {point: k for k, point in enumerate(unique)}
+            self._routes[key] = layout.build(np.array([place[point] for point in points]))
+        return self._routes[key]
+
+    def _free(self, leaves: tuple[str, ...]) -> FreeLeaves:
+        """Return the columns of leaves packed side by side."""
+        sizes = {leaf.name: leaf.size for leaf in self.layout}
+        joints, spaces, shape, transl, column = [], [], [], None, 0
+        for name in leaves:
+            hand = ("left_hand_pose", "right_hand_pose").index(name) if name.endswith("_hand_pose") else None
+            if hand is not None and self.hands is not None:
+                spaces.append((tuple(self.joints_of[name]), column, self.hands[hand].components))
+            elif name in self.joints_of:
+                joints += [(joint, column + 3 * i) for i, joint in enumerate(self.joints_of[name])]
+            elif name == "transl":
+                transl = column
+            elif name in ("betas", "expression"):
+                first = self.betas if name == "expression" else 0
+                shape += [(first + i, column + i) for i in range(sizes[name])]
+            else:
+                raise UsageError(f"The body model {self.name!r} has no leaf {name!r} to differentiate by.")
+            column += sizes[name]
+        return FreeLeaves(tuple(joints), tuple(spaces), transl, tuple(shape))
 
     def _landmark(self, name: str) -> tuple[Tensor, Tensor] | int:
         if name in self.surface:
@@ -212,42 +254,15 @@ class SMPLFamilyBody(Body):
         pairs = plan.placed(plan.points(self._shape, self._pose_feature), *self._posed)
         return self._stacked(plan.gathered(pairs)) + self._parameters["transl"][..., None, :]
 
-    def landmark_jacobian(self, names: Sequence[str], leaves: Sequence[str]) -> dict[str, Float[Tensor, "B N K 3 S"]]:
-        """Return the derivative of each landmark with respect to each leaf of its own body, in closed form."""
-        plan, shape = self._model.plan(tuple(names)), self._model.shape
-        points = plan.points(self._shape, self._pose_feature)
-        state = PosedState(
-            *self._posed, self._rotations, self._rotation_vectors, points, plan.placed(points, *self._posed)
-        )
-        blocks = self._pose_blocks(plan, state, [name for name in leaves if name in self._model.joints_of])
-        columns = {"betas": slice(0, self._model.betas), "expression": slice(self._model.betas, None)}
-        for name in leaves:
-            if name == "transl":
-                identity = torch.eye(3).to(points)
-                blocks[name] = identity.expand(len(points), plan.landmarks, 3, 3)
-            elif name in columns:
-                cut = replace(plan, directions=plan.directions[..., columns[name]])
-                blocks[name] = shape_jacobian(cut, state, self._model.tree, shape.J_shapedirs[..., columns[name]])
-        return {name: self._stacked(blocks[name]) for name in leaves}
-
-    def _pose_blocks(
-        self, plan: LandmarkPlan, state: PosedState, leaves: Sequence[str]
-    ) -> dict[str, Float[Tensor, "M K 3 S"]]:
-        """Return the derivatives with respect to pose leaves; hands through their components."""
-        model = self._model
-        if not leaves:
-            return {}
-        indices = [joint for name in leaves for joint in model.joints_of[name]]
-        joints = torch.tensor(indices, device=model.device)
-        whole = rotation_jacobian(plan, state, model.tree, joints)
-        if plan.pose_directions is not None:
-            whole = whole + corrective_jacobian(plan, state, joints)
-        parts = torch.split(whole, [3 * len(model.joints_of[name]) for name in leaves], dim=-1)
-        blocks = dict(zip(leaves, parts, strict=True))
-        for name in ("left_hand_pose", "right_hand_pose"):
-            if name in blocks and model.hands is not None:
-                blocks[name] = blocks[name] @ model.hands[name == "right_hand_pose"].components.T
-        return blocks
+    def pull_back(
+        self, points: tuple[Point, ...], rows: Float[Tensor, "B N R X"], leaves: tuple[str, ...]
+    ) -> list[Block]:
+        """Return the derivatives of rows, which are directions at points, as `chart.DifferentiableBody` says."""
+        route = self._model.route(points, leaves)
+        pairs = route.plan.placed(route.plan.points(self._shape, self._pose_feature), *self._posed)
+        state = PosedState(*self._posed, self._rotations, self._rotation_vectors, pairs)
+        derivatives = RowDerivatives(route, state, rows.flatten(0, 1))
+        return [Block(route.rows[group.rows], group.columns, derivatives.of(group)) for group in route.groups]
 
     @cached_property
     def vertices(self) -> Float[Tensor, "B N V 3"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -28,15 +28,11 @@ class Bending(ResidualTerm):
         # exp(5) is already far beyond any sensible bend; unclamped, one wild step would overflow.
         return torch.exp((pose[..., _ENTRIES] * pose.new_tensor(_SIGNS)).clamp_max(5.0)).flatten(1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
-        """Return exp(s theta) as residuals of the body's pose; its slope is s times itself."""
-        columns = chart.columns("body_pose")
-        if columns is None:
-            return []
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
+        """Return exp(s theta) at its entry of the body's pose, zero at all others; its slope is s times itself."""
         pose = scene.parameters["body_pose"]
         value = torch.exp((pose[..., _ENTRIES] * pose.new_tensor(_SIGNS)).clamp_max(5.0))
-        jacobian = pose.new_zeros(*pose.shape[:2], len(_ENTRIES), *pose.shape[1:])
-        for n in range(pose.shape[1]):
-            for row, (entry, sign) in enumerate(zip(_ENTRIES, _SIGNS, strict=True)):
-                jacobian[:, n, row, n, entry] = sign * value[:, n, row]
-        return [Linear(value.flatten(1), jacobian.flatten(3).flatten(1, 2), columns)]
+        residual, slopes = torch.zeros_like(pose), torch.zeros_like(pose)
+        residual[..., _ENTRIES] = value
+        slopes[..., _ENTRIES] = value * value.new_tensor(_SIGNS)
+        return chart.leaf("body_pose", residual.flatten(1), slopes.flatten(1))

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import AtPoints, Chart, Linearised, tangents
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.keypoints.conventions import part_of
 from fitkit.problem import Observations, Problem
@@ -98,22 +98,24 @@ class BoneDirections(ResidualTerm):
         scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier))
         return (offset * (self.weights * scaling)[..., None]).flatten(1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
-        """Return reweighted residuals, as `terms.reprojection` does; turning a unit vector needs its normal part only."""
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
+        """Return reweighted residuals, as `terms.reprojection` does.
+
+        Turning a bone moves its unit vector across the bone only, so two residuals across it say all.
+        """
         if not self.bones:
             return []
         assert self.directions is not None and self.weights is not None
         names, first, second = self._ends()
-        points, moved = scene.landmarks(names), chart.landmarks(names)
+        points = scene.landmarks(names)
         bones = points[..., second, :] - points[..., first, :]
         length = bones.norm(dim=-1, keepdim=True).clamp_min(1e-6)
         units = bones / length
-        slopes = (moved[..., second, :, :] - moved[..., first, :, :]) / length[..., None]
-        slopes = slopes - units[..., None] * (units[..., None, :] @ slopes)
         offset = units - self.directions
         robust = geman_mcclure_scaling(offset.square().sum(-1), offset.new_tensor(self.outlier)).square()
-        scaling = (self.weights * robust)[..., None]
-        return [Linear((offset * scaling).flatten(1), (slopes * scaling[..., None]).flatten(1, 3), slice(0, chart.size))]
+        across = tangents(units) * (self.weights * robust)[..., None, None]
+        residual = -(across @ self.directions[..., None])[..., 0]
+        return [AtPoints(self.bones, residual, across / length[..., None])]
 
 
 def _bones(

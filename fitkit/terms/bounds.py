@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -33,7 +33,7 @@ class Bounds(ResidualTerm):
                 excess.append((value - leaf.upper).clamp_min(0))
         return torch.cat(excess, dim=1) / self.margin
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the excess of each bounded leaf; slopes are one beyond a bound and zero within."""
         linear = []
         for leaf in scene.model.layout:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.problem import Problem
 from fitkit.scene import Scene
@@ -35,7 +35,7 @@ class DepthAnchor(ResidualTerm):
         scale = self.deviation * (self.depth.abs() if self.relative else 1.0)
         return (scene.parameters["transl"][..., 2] - self.depth) / scale
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the change of depth; only the third entry of each translation has a slope."""
         assert self.depth is not None
         scale = self.deviation * (self.depth.abs() if self.relative else torch.ones_like(self.depth))

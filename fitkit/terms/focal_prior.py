@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linear, Linearised
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.problem import Problem
 from fitkit.scene import Scene
@@ -38,13 +38,16 @@ class FocalPrior(ResidualTerm):
         excess = (ratio.abs() - torch.log(ratio.new_tensor(self.limit))).clamp_min(0)
         return torch.cat([ratio / self.deviation, excess / (0.1 * self.deviation)], dim=1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the log ratio and its excess with their slopes in the focal length."""
         columns = chart.columns("focal_length")
         if columns is None:
             return []
         residual = self.residual(scene)
-        focal = scene.parameters["focal_length"].clamp_min(1e-3).flatten(1)
         ratio, excess = residual.unflatten(1, (2, -1)).unbind(1)
-        slope = torch.stack([1 / focal, (excess > 0) * ratio.sign() * 10 / focal], dim=1) / self.deviation
-        return [Linear(residual, torch.diag_embed(slope).flatten(1, 2), columns)]
+        focal = scene.parameters["focal_length"].clamp_min(1e-3).flatten(1)
+        slopes = (1 / focal).expand_as(ratio), (excess > 0) * ratio.sign() * 10 / focal
+        each = torch.stack(slopes, dim=1)[..., None] / self.deviation
+        if focal.shape[1] > 1:
+            each = each * torch.eye(focal.shape[1], dtype=focal.dtype, device=focal.device)
+        return [Linear(residual, each.flatten(1, 2), columns)]

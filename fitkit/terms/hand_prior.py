@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -32,7 +32,7 @@ class HandPrior(ResidualTerm):
             values = [value / hand.deviation for value, hand in zip(values, hands, strict=True)]
         return torch.cat(values, dim=-1).flatten(1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the coefficients and their constant slopes."""
         hands = getattr(scene.model, "hands", None)
         linear = []

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -30,7 +30,7 @@ class LeafPrior(ResidualTerm):
         value = scene.parameters[self.leaf]
         return ((value - value.new_tensor(self.mean)) / value.new_tensor(self.deviation)).flatten(1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the standardised entries and their constant slopes."""
         if self.leaf not in scene.parameters:
             return []

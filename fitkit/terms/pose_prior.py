@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linear, Linearised
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.errors import UsageError
 from fitkit.priors.base import PosePrior
@@ -42,7 +42,7 @@ class PosePriorTerm(ResidualTerm):
         shared = self.loaded.residual(pose[..., :SHARED_JOINTS].flatten(0, 1))
         return shared.unflatten(0, pose.shape[:2]).flatten(1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the prior's residuals and their Jacobian."""
         columns = chart.columns("body_pose")
         if columns is None:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.keypoints.conventions import part_of
 from fitkit.problem import Problem
@@ -115,16 +115,15 @@ class Reprojection(ResidualTerm):
         squared = (scene.projected(self.landmarks) - self.points).square().sum(-1)
         return (self.weights.square() * geman_mcclure(squared, self.rho)).flatten(1).sum(-1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return reweighted residuals: the robust loss's slope times the plain offset.
 
-        With s the scaling of `residual`, the loss's slope is s^4 times the quadratic's, so that offsets times w s^2 give
-        the exact gradient, and a curvature that never underestimates the loss (iteratively reweighted least squares).
+        With s the scaling of `residual`, the loss's slope is s^4 times the quadratic's, so that offsets times w s^2
+        give the exact gradient, and a curvature that never underestimates the loss (iteratively reweighted squares).
         """
         if not self.landmarks:
             return []
         assert self.points is not None and self.weights is not None and self.rho is not None
         offset = scene.projected(self.landmarks) - self.points
         scaling = self.weights * geman_mcclure_scaling(offset.square().sum(-1), self.rho).square()
-        jacobian = chart.projected(self.landmarks) * scaling[..., None, None]
-        return [Linear((offset * scaling[..., None]).flatten(1), jacobian.flatten(1, 3), slice(0, chart.size))]
+        return chart.pixels(self.landmarks, offset * scaling[..., None], scaling)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear
+from fitkit.chart import AtPoints, Chart, Linearised, tangents
 from fitkit.energy import ResidualTerm
 from fitkit.robust import geman_mcclure_scaling
 from fitkit.scene import Scene
@@ -37,18 +37,20 @@ class Upright(ResidualTerm):
         scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier))
         return (offset * scaling / self.deviation).flatten(1)
 
-    def linearise(self, scene: Scene, chart: Chart) -> list[Linear]:
-        """Return reweighted residuals, as `terms.reprojection` does."""
-        ends, moved = scene.landmarks(_TRUNK), chart.landmarks(_TRUNK)
-        if scene.camera.R_camera_world is not None:
-            ends = scene.camera.to_camera(ends)
-            moved = scene.camera.R_camera_world[..., None, :, :] @ moved
-        trunk = ends[..., 1, :] - ends[..., 0, :]
+    def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
+        """Return reweighted residuals across the trunk, as `terms.bone_directions` does."""
+        ends = scene.landmarks(_TRUNK)
+        rotation = scene.camera.R_camera_world
+        trunk = ends[..., 1:, :] - ends[..., :1, :]
+        if rotation is not None:
+            trunk = trunk @ rotation.mT
         length = trunk.norm(dim=-1, keepdim=True).clamp_min(1e-6)
         unit = trunk / length
-        slopes = (moved[..., 1, :, :] - moved[..., 0, :, :]) / length[..., None]
-        slopes = slopes - unit[..., None] * (unit[..., None, :] @ slopes)
-        offset = unit - unit.new_tensor([0.0, -1.0, 0.0])
-        squared = offset.square().sum(-1, keepdim=True)
+        up = unit.new_tensor([0.0, -1.0, 0.0])
+        squared = (unit - up).square().sum(-1, keepdim=True)
         scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier)).square() / self.deviation
-        return [Linear((offset * scaling).flatten(1), (slopes * scaling[..., None]).flatten(1, 2), slice(0, chart.size))]
+        across = tangents(unit) * scaling[..., None]
+        slopes = across / length[..., None]
+        if rotation is not None:
+            slopes = slopes @ rotation[..., None, :, :]
+        return [AtPoints((_TRUNK,), -across @ up, slopes)]

@@ -1,0 +1,137 @@
+"""What is constant in the derivatives of residual rows: which free values move which rows, and through what.
+
+A row is a direction at a point; a point is a landmark, or the vector from one landmark to another. A hand's points are
+moved by a fifth of the joints and a face's by few others, so rows are sorted into groups that share their columns:
+within a group everything is dense, and columns that move none of its rows are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from fitkit.models.sparse import LandmarkPlan
+
+
+@dataclass(frozen=True)
+class ChainRoute:
+    """How the shape moves a group's rows by moving the joints above them."""
+
+    joints: Int[Tensor, " _"]
+    """Joints whose place in the parent's frame changes."""
+    shares: Float[Tensor, "F R"]
+    """Share of the row's point at or below each, three times."""
+    offsets: Float[Tensor, "1 S F"]
+    """Change of the joints' places."""
+
+
+@dataclass(frozen=True)
+class PairRoute:
+    """How a group's rows are moved by what changes their points in the joints' frames."""
+
+    entries: slice
+    """Which of the route's pair entries: the first pairs of the first R' rows, then all further ones."""
+    rows: int
+    """R', how many rows have any."""
+    others: Float[Tensor, "1 _ _"] | None
+    """1 where a further entry belongs to a row; None when there are none."""
+    shape: Float[Tensor, "3 S Z"]
+    """Change of each entry's point with the shape."""
+    pose: Float[Tensor, "3 _ Z"] | None
+    """Change with the pose's corrective features; None where the model has none."""
+    turning: Int[Tensor, " _"]
+    """Joints of these features: all of the group's but the root."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Rows that depend on the same columns."""
+
+    rows: slice
+    """Which of the sorted rows."""
+    columns: tuple[int, ...]
+    """The columns: joints one by one, translation, spaces, shape."""
+    twists: Int[Tensor, " T"]
+    """Twists that move the rows, three for each joint: the root if it does, those free one by one, each space's."""
+    whole: Float[Tensor, "T R"]
+    """1 where a joint carries the whole of a row's point along."""
+    single: int
+    """How many of the twists are columns themselves."""
+    spaces: tuple[tuple[slice, Float[Tensor, "1 _ _"]], ...]
+    """Twists of each space and the components that mix them."""
+    transl: Float[Tensor, " R"] | None
+    """1 where a row moves with the body; None when no row does, or the translation is not free."""
+    partial: slice
+    """Which of the route's partial entries."""
+    places: Int[Tensor, "1 _"]
+    """Their places in the flattened (T, R)."""
+    shape: int
+    """How many coefficients move the rows."""
+    chain: ChainRoute | None
+    """None when the shape moves no joint above the rows."""
+    pairs: PairRoute | None
+    """None when the rows' points stay as they are in the joints' frames."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """All that is constant in the derivatives of R rows at P points.
+
+    A joint that shares the skin of a point with joints above it carries a part of it only: such a joint and row are a
+    partial entry. Any other joint carries the whole point, or nothing.
+    """
+
+    plan: LandmarkPlan
+    """The points."""
+    parents: Int[Tensor, " J"]
+    """Parent of each joint; the root's is itself."""
+    gather: Float[Tensor, "Q G"]
+    """1 where a pair belongs to a point, or to the part of a point that some joint carries."""
+    rows: Int[Tensor, " X"]
+    """Row, as given, of each sorted row (the first R), then of each partial entry."""
+    points: Int[Tensor, " X"]
+    """Column of `gather` for each."""
+    shares: Float[Tensor, " X"]
+    """Share of the point that is carried: 1 for a landmark, 0 for a vector, less in part."""
+    partial_joints: Int[Tensor, " E"]
+    """Joint of each partial entry."""
+    pair_rows: Int[Tensor, " Z"]
+    """Sorted row of each pair entry."""
+    pair_joints: Int[Tensor, " Z"]
+    """Joint of each pair entry."""
+    groups: tuple[Group, ...]
+    """The groups, one after the other."""
+
+
+def between(plan: LandmarkPlan, ends: Sequence[tuple[int | None, int]]) -> LandmarkPlan:
+    """Return the plan of points made of a plan's landmarks: of each two the second, less the first if there is one."""
+    owner, joint = plan.pair_landmark.tolist(), plan.pair_joint.tolist()
+    pairs_of: dict[int, list[int]] = {}
+    for q, k in enumerate(owner):
+        pairs_of.setdefault(k, []).append(q)
+    members: dict[tuple[int, int], int] = {}
+    source, sign, target = [], [], []
+    for k, (start, end) in enumerate(ends):
+        for factor, landmark in ((1.0, end), (-1.0, start)):
+            for q in () if landmark is None else pairs_of[landmark]:
+                target.append(members.setdefault((k, joint[q]), len(members)))
+                source.append(q)
+                sign.append(factor)
+    index, signs = plan.pair_joint.new_tensor(target), plan.share.new_tensor(sign)
+
+    def merged(values: Tensor) -> Tensor:
+        taken = values[source] * signs.reshape(-1, *[1] * (values.ndim - 1))
+        return taken.new_zeros(len(members), *values.shape[1:]).index_add(0, index, taken)
+
+    return LandmarkPlan(
+        landmarks=len(ends),
+        pair_landmark=index.new_tensor([k for k, _ in members]),
+        pair_joint=index.new_tensor([j for _, j in members]),
+        share=merged(plan.share),
+        template=merged(plan.template),
+        directions=merged(plan.directions),
+        pose_directions=None if plan.pose_directions is None else merged(plan.pose_directions),
+    )
