@@ -65,3 +65,8 @@ class BodyModel(Protocol):
     def __call__(self, parameters: Mapping[str, Tensor]) -> Body:
         """Return the bodies of these parameters."""
         ...
+
+
+def joint_landmark(model: BodyModel, joint: str) -> str:
+    """Return the landmark name of a joint: its own, or "joint/<name>" where a surface point has that name."""
+    return f"joint/{joint}" if f"joint/{joint}" in model.landmark_names else joint

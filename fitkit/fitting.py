@@ -10,12 +10,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.chart import Chart
+from fitkit.body import joint_landmark
 from fitkit.energy import Energy, WeightedTerm
 from fitkit.parameters import Parameters
 from fitkit.problem import Initialiser, Problem
 from fitkit.scene import Scene
 from fitkit.solvers.base import Solution, Solver, Status
 from fitkit.solvers.least_squares import Linearisation
+from fitkit.uncertainty import joint_deviations
 
 FitProgress = Callable[[int, int, int], None]
 """Called as (stage, number of stages, iteration)."""
@@ -54,6 +56,8 @@ class Fit:
     """Solver iterations over all stages, of the hypothesis that was kept."""
     hypothesis: Int[Tensor, " B"]
     """Which hypothesis of the proposal was kept."""
+    joint_deviation: Float[Tensor, "B N J 3"]
+    """Standard deviation of each joint along the camera's axes, metres."""
 
     @property
     def parameters(self) -> Parameters:
@@ -117,7 +121,10 @@ def fit(
     scene = Scene(state.problem.model, state.problem.start, state.problem.camera)
     with torch.no_grad():
         energies = energy.parts(scene)
-    return Fit(state.problem, energies, state.status, state.iterations, state.hypothesis)
+        free = tuple(name for name in stages[-1].free if name in state.problem.start) if stages else ()
+        joints = tuple(joint_landmark(problem.model, name) for name in problem.model.joint_names)
+        deviation = joint_deviations(scene, energy, free, joints)
+    return Fit(state.problem, energies, state.status, state.iterations, state.hypothesis, deviation)
 
 
 @dataclass(frozen=True)

@@ -194,6 +194,7 @@ def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         arrays = {
             "vertices": _numpy(body.vertices[:, 0], np.float32),
             "joints": _numpy(body.joints[:, 0], np.float32),
+            "joint_deviation": _numpy(solved.joint_deviation[:, 0]),
             "intrinsics": _numpy(camera.intrinsics[:, 0]),
         }
     faces = _numpy(model.faces, np.int32)
@@ -216,6 +217,7 @@ def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
                 reprojection=_errors(observed.names, distances[row], confidence[row]),
                 height_px=float(heights[row]),
                 seen=_seen(observed.names, confidence[row]),
+                joint_deviation=arrays["joint_deviation"][row],
                 names=observed.names,
                 points=points[row],
                 confidence=confidence[row],

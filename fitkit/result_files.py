@@ -20,7 +20,7 @@ _PLAIN = (
     "status", "energies", "reprojection", "height_px", "seen", "model", "gender", "model_hash", "recipe", "settings",
     "iterations", "image", "person", "version",
 )  # fmt: skip
-_ARRAYS = ("vertices", "faces", "joints", "points", "confidence")
+_ARRAYS = ("vertices", "faces", "joints", "joint_deviation", "points", "confidence")
 FORMAT_VERSION = 1
 
 

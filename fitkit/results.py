@@ -65,6 +65,9 @@ class FitResult:
     """Apparent height in pixels of the upright person: pixels per metre times the body's own height."""
     seen: dict[str, bool]
     """For each body part whether keypoints show it; unseen parts are what the priors expect."""
+    joint_deviation: np.ndarray = field(default_factory=lambda: np.zeros((0, 3)))
+    """(J, 3) standard deviation of each joint along the camera's axes, metres: as far as the energy's own assumptions
+    hold; the third, in depth, is the largest. NaN where it is not known."""
     names: tuple[str, ...] = ()
     """K keypoint names."""
     points: np.ndarray = field(default_factory=lambda: np.zeros((0, 2)))
