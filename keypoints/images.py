@@ -236,8 +236,9 @@ def _focal_length(picture: PillowImage.Image) -> float | None:
             focal = float(pixels / taken)
     except Exception:  # EXIF in the wild breaks in every way; a lens unknown is no error.
         return None
-    # Anything outside an 8 mm fisheye and a 1200 mm telescope is a broken tag.
-    return focal if 0.18 < focal < 28.0 else None
+    # Beyond an 8 mm fisheye and a 400 mm telephoto the tag is likelier broken: programs that shrink a picture leave the
+    # focal plane resolution of the original in it.
+    return focal if 0.18 < focal < 9.3 else None
 
 
 def _reason(error: Exception) -> str:
