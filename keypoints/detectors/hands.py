@@ -12,6 +12,8 @@ from fitkit.keypoints.detectors.tflite import Network
 
 SEARCH_SCALE = 2.7
 """Side of the region that is searched for the hand, over twice the distance from wrist to knuckles."""
+SECOND_TRY = 0.65
+"""Side of the region that is looked at when the network finds no better one, over the side of the searched one."""
 SEARCH_SHIFT = 0.1
 """Shift of that region towards the finger tips, in sides."""
 CROP_SHIFT = 0.1
@@ -63,7 +65,7 @@ def palm_length(points: np.ndarray) -> float:
 def look_at_hand(
     networks: Mapping[str, Network], picture: Picture, body: np.ndarray, confidence: np.ndarray, side: str
 ) -> Hand | None:
-    """Return a person's hand, looked at up to three times, the last one in a mirror.
+    """Return a person's hand, looked at several times, the last time in a mirror.
 
     Args:
         networks: by name.
@@ -82,12 +84,12 @@ def look_at_hand(
     if search.side < LEAST_SIDE:
         return None
     network = networks["hand_landmark"]
-    first = read_hand(network, picture, recrop(networks["hand_recrop"], picture, search))
-    second = read_hand(network, picture, region_of_hand(first.points))
-    if second.flag < LEAST_FLAG:
-        return None
-    mirrored = read_hand(network, picture, second.region.mirror())
-    return fuse_hands(second, mirrored, wrist, side)
+    for region in (recrop(networks["hand_recrop"], picture, search), search.scaled(SECOND_TRY)):
+        first = read_hand(network, picture, region)
+        second = read_hand(network, picture, region_of_hand(first.points))
+        if second.flag >= LEAST_FLAG:
+            return fuse_hands(second, read_hand(network, picture, second.region.mirror()), wrist, side)
+    return None
 
 
 def fuse_hands(look: Hand, mirrored: Hand, wrist: np.ndarray, side: str) -> Hand | None:

@@ -11,6 +11,7 @@ from fitkit.keypoints.detectors.faces import look_at_face
 from fitkit.keypoints.detectors.person import (
     Person,
     choose_people,
+    covers,
     explains,
     inside,
     look_again,
@@ -108,7 +109,7 @@ class PeopleFinder:
                 if any(same_place(seed.region, other.region) for other in followed):
                     continue
                 followed.append(seed)
-                if any(person.score > SURE and explains(person, seed) for person in people):
+                if any(one.score > SURE and (explains(one, seed) or covers(one, seed)) for one in people):
                     continue
                 person = look_closely(self._body, picture, seed.region, people)
                 if person is not None:
@@ -128,7 +129,7 @@ class PeopleFinder:
         veil = veil_of(certain)
         seeds = seeds + [s for square in squares for s in self._searcher.bodies(picture, square, SUPPORT_SCORE, veil)]
         for seed in _worth_following(seeds):
-            if any(shows(person, seed) for person in people):
+            if any(shows(person, seed) or covers(person, seed) for person in people):
                 continue
             person = look_closely(self._body, picture, seed.region, people, veil)
             if person is not None:

@@ -245,10 +245,21 @@ def inside(person: Person, other: Person) -> bool:
     """Return whether a skeleton lies within a much larger person: a hand or a fold taken for somebody."""
     if person.region.side > 0.5 * other.region.side:
         return False
-    unit = other.region.from_picture(person.points[person.confidence > 0.3])
-    within = ((unit >= 0.0) & (unit < 1.0)).all(-1)
-    at = (unit[within] * len(other.mask)).astype(int)
-    return bool(len(at)) and float((other.mask[at[:, 1], at[:, 0]] > 0.0).sum()) > 0.8 * len(unit)
+    seen = person.points[person.confidence > 0.3]
+    return len(seen) > 0 and float(_within(other, seen).mean()) > 0.8
+
+
+def covers(person: Person, seed: Seed) -> bool:
+    """Return whether the head of a proposal lies within a much larger person."""
+    return seed.region.side < 0.5 * person.region.side and bool(_within(person, seed.head[None])[0])
+
+
+def _within(person: Person, points: np.ndarray) -> np.ndarray:
+    """Return which points (K, 2) of the picture belong to a person's pixels."""
+    size = len(person.mask)
+    at = np.floor(person.region.from_picture(points) * size).astype(int)
+    near = np.clip(at, 0, size - 1)
+    return (at == near).all(-1) & (person.mask[near[:, 1], near[:, 0]] > 0.0)
 
 
 def _mean_mask(look: Pose, mirrored: Pose) -> np.ndarray:
