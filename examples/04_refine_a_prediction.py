@@ -2,8 +2,8 @@
 
     python examples/04_refine_a_prediction.py [PHOTO]
 
-The prediction here is a fit that was spoilt on purpose; any regressor's parameters under smplx's names (axis-angle, camera
-axes) do as well. What a prediction lacks, such as the place or the hands, is found as usual.
+The prediction here is a fit that was spoilt on purpose; any regressor's parameters under smplx's names (axis-angle,
+camera axes) do as well. What a prediction lacks, such as the place or the hands, is found as usual.
 """
 
 import sys

@@ -20,6 +20,7 @@ from fitkit.results import FitResult
 if TYPE_CHECKING:
     from fitkit.fitting import FitProgress
     from fitkit.models.smpl_family import SMPLFamilyModel
+    from fitkit.people import Person
     from fitkit.recipe import Recipe
 
 Picture: TypeAlias = str | os.PathLike[str] | np.ndarray
@@ -40,11 +41,8 @@ def detect(images: Picture | Sequence[Picture], detector: str = "mediapipe") -> 
     """
     from fitkit.keypoints.detectors import detect as run
 
-    return run(images if _is_several(images) else [images], detector=detector)
-
-
-def _is_several(value: object) -> bool:
-    return isinstance(value, Sequence) and not isinstance(value, str)
+    several = isinstance(images, Sequence) and not isinstance(images, str)
+    return run(list(images) if several else [images], detector=detector)  # type: ignore[arg-type]
 
 
 def fit(
@@ -83,40 +81,51 @@ def fit(
         UsageError: an unknown name, or options that contradict each other.
         InputError: a picture or its keypoints cannot be used. ModelNotFoundError: a licensed file is missing.
     """
-    import torch
-
-    from fitkit.people import Person, fit_people
+    from fitkit.people import fit_people
     from fitkit.recipe import Recipe, load_recipe
 
-    if focal is not None and fov is not None:
-        raise UsageError("Give either focal (pixels) or fov (degrees), not both.")
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1; got {batch_size}.")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
-    given = images_or_keypoints if _is_several(images_or_keypoints) else [images_or_keypoints]
-    pictures = [entry if isinstance(entry, Keypoints) else detect(entry, detector)[0] for entry in given]  # type: ignore
-    people: list[tuple[str, Person]] = []
-    for keypoints in pictures:
-        length, source = _focal_of(keypoints, chosen, focal, fov)
-        usable = usable_people(keypoints)
-        # People of one photo share a camera: refining it for each alone would shuffle them in depth.
-        refine = source == "default" and len(usable) == 1
-        for index in usable:
-            recorded = keypoints.genders[index] if keypoints.genders else None
-            people.append((gender or recorded or "neutral", Person(keypoints, index, length, source, refine)))
+    people = _people(_keypoints(images_or_keypoints, detector), chosen, focal, fov)
     if start is not None:
         if len(start) != len(people):
             raise UsageError(f"start needs one entry for each of the {len(people)} people found; got {len(start)}.")
-        people = [(name, replace(person, start=one)) for (name, person), one in zip(people, start, strict=True)]
+        people = [replace(person, start=one) for person, one in zip(people, start, strict=True)]
+    genders = [gender or person.gender or "neutral" for person in people]
     results: dict[int, FitResult] = {}
-    for one in dict.fromkeys(name for name, _ in people):
-        loaded = _model(model, one, chosen, torch.device(choose_device(device)), model_dir)
-        rows = [row for row, (name, _) in enumerate(people) if name == one]
-        for start in range(0, len(rows), batch_size):
-            part = rows[start : start + batch_size]
-            fitted = fit_people([people[row][1] for row in part], loaded, chosen, progress)
+    for one in dict.fromkeys(genders):
+        loaded = _model(model, one, chosen, choose_device(device), model_dir)
+        rows = [row for row, name in enumerate(genders) if name == one]
+        for first in range(0, len(rows), batch_size):
+            part = rows[first : first + batch_size]
+            fitted = fit_people([people[row] for row in part], loaded, chosen, progress)
             results.update(zip(part, fitted, strict=True))
     return [results[row] for row in range(len(people))]
+
+
+def _keypoints(given: Picture | Keypoints | Sequence[Picture | Keypoints], detector: str) -> list[Keypoints]:
+    """Return the keypoints of each picture, detected where pictures are given."""
+    entries = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
+    pictures = [entry for entry in entries if not isinstance(entry, Keypoints)]
+    detected = iter(detect(pictures, detector) if pictures else ())
+    return [entry if isinstance(entry, Keypoints) else next(detected) for entry in entries]
+
+
+def _people(pictures: Sequence[Keypoints], recipe: Recipe, focal: float | None, fov: float | None) -> list[Person]:
+    """Return everybody to fit, with their cameras."""
+    from fitkit.people import Person
+
+    if focal is not None and fov is not None:
+        raise UsageError("Give either focal (pixels) or fov (degrees), not both.")
+    people = []
+    for keypoints in pictures:
+        length, source = _focal_of(keypoints, recipe, focal, fov)
+        usable = usable_people(keypoints)
+        # People of one photo share a camera: refining it for each alone would shuffle them in depth.
+        refine = source == "default" and len(usable) == 1
+        people += [Person(keypoints, index, length, source, refine) for index in usable]
+    return people
 
 
 def usable_people(keypoints: Keypoints) -> list[int]:
@@ -171,22 +180,32 @@ def load_model(
     return load(ModelChoice(name, name, gender), model_dir)
 
 
-def _model(model: object, gender: str, recipe: Recipe, device: object, model_dir: object) -> SMPLFamilyModel:
+def _model(
+    model: str | SMPLFamilyModel,
+    gender: str,
+    recipe: Recipe,
+    device: str,
+    model_dir: str | os.PathLike[str] | None,
+) -> SMPLFamilyModel:
     import torch
 
     from fitkit.model_files import load_model as load
     from fitkit.models.arrays import ModelChoice
-    from fitkit.models.smpl_family import SMPLFamilyModel
 
-    if isinstance(model, SMPLFamilyModel):
+    if not isinstance(model, str):
         return model
-    settings = recipe.model
     # Double precision costs a small fit on a CPU nothing and lets line searches end cleanly; GPUs pay for it.
-    dtype = torch.float64 if torch.device(device).type == "cpu" else torch.float32  # type: ignore[arg-type]
     choice = ModelChoice(
-        str(model), str(model), gender, settings.betas, settings.expressions, settings.hand_components, dtype, device  # type: ignore
+        model,
+        model,
+        gender,
+        recipe.model.betas,
+        recipe.model.expressions,
+        recipe.model.hand_components,
+        dtype=torch.float64 if device == "cpu" else torch.float32,
+        device=device,
     )
-    return load(choice, model_dir)  # type: ignore[arg-type]
+    return load(choice, model_dir)
 
 
 def _focal_of(keypoints: Keypoints, recipe: Recipe, focal: float | None, fov: float | None) -> tuple[float, str]:

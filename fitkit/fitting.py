@@ -9,13 +9,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fitkit.chart import Chart
 from fitkit.body import joint_landmark
+from fitkit.chart import Chart
 from fitkit.energy import Energy, WeightedTerm
 from fitkit.parameters import Parameters
 from fitkit.problem import Initialiser, Problem
 from fitkit.scene import Scene
-from fitkit.solvers.base import Solution, Solver, Status
+from fitkit.solvers.base import Solver, Status
 from fitkit.solvers.least_squares import Linearisation
 from fitkit.uncertainty import joint_deviations
 
@@ -88,9 +88,7 @@ class _StageObjective:
         return Scene(self.problem.model, parameters, self.problem.camera)
 
     def select(self, rows: Int[Tensor, " M"]) -> _StageObjective:
-        return replace(
-            self, problem=self.problem.select(rows), scale=self.scale[rows], energy=self.energy.select(rows)
-        )
+        return replace(self, problem=self.problem.select(rows), scale=self.scale[rows], energy=self.energy.select(rows))
 
 
 def fit(
@@ -112,11 +110,11 @@ def fit(
     )
     energy = Energy(())
     for number, stage in enumerate(stages):
-        energy, solution, state = _run(stage, state, _reporter(progress, number, len(stages)))
+        energy, totals, state = _run(stage, state, _reporter(progress, number, len(stages)))
         last = number == len(stages) - 1
         keep = 1 if last else min(stage.keep or kept, kept)
         if keep < kept:
-            chosen = _best(solution.energy, kept, keep)
+            chosen = _best(totals, kept, keep)
             state, energy, kept = state.select(chosen), energy.select(chosen), keep
     scene = Scene(state.problem.model, state.problem.start, state.problem.camera)
     with torch.no_grad():
@@ -142,8 +140,8 @@ class _State:
 
 def _run(
     stage: Stage, state: _State, progress: Callable[[int, int], None] | None
-) -> tuple[Energy, Solution, _State]:
-    """Return the stage's bound energy, its solution, and the state after it."""
+) -> tuple[Energy, Float[Tensor, " R"], _State]:
+    """Return the stage's bound energy, its value at the solution, and the state after it."""
     problem = state.problem
     free = tuple(name for name in stage.free if name in problem.start or name == "focal_length")
     if "focal_length" in free and "focal_length" not in problem.start:
@@ -151,6 +149,9 @@ def _run(
     with torch.no_grad():
         terms = tuple(replace(entry, term=entry.term.observe(problem)) for entry in stage.terms if entry.weight)
         energy = Energy(terms)
+        if not free or not terms:
+            # Nothing to do: a stage for hands on a body without any, or one whose terms are all turned off.
+            return energy, energy(Scene(problem.model, problem.start, problem.camera)), replace(state, problem=problem)
         scale = _scale(problem, free)
         objective = _StageObjective(problem, free, scale, energy)
         start = problem.start.pack(free) / scale
@@ -163,7 +164,7 @@ def _run(
         iterations=state.iterations + solution.iterations,
         status=torch.where(bad, Status.NON_FINITE, solution.status),
     )
-    return energy, solution, after
+    return energy, solution.energy, after
 
 
 def _scale(problem: Problem, free: tuple[str, ...]) -> Float[Tensor, "B D"]:

@@ -52,6 +52,11 @@ class Person:
     start: Mapping[str, np.ndarray] | None = None
     """Parameters to start from, by smplx's names, poses as axis-angle; None for the recipe's initialiser."""
 
+    @property
+    def gender(self) -> str | None:
+        """What the keypoints record, if anything."""
+        return self.keypoints.genders[self.index] if self.keypoints.genders else None
+
 
 def fit_people(
     people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, progress: FitProgress | None = None
@@ -73,7 +78,7 @@ def fit_people(
         return [results[row] for row in range(len(people))]
     with _few_threads(len(people), model.device):
         problem = make_problem(people, model, recipe)
-        solved = fit(problem, _initialiser(people, problem, recipe), recipe.stages, progress)
+        solved = fit(problem, _initialiser(people, problem, model, recipe), recipe.stages, progress)
         return make_results(people, model, recipe, solved)
 
 
@@ -89,7 +94,7 @@ def _few_threads(people: int, device: torch.device) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _initialiser(people: Sequence[Person], problem: Problem, recipe: Recipe) -> Initialiser:
+def _initialiser(people: Sequence[Person], problem: Problem, model: SMPLFamilyModel, recipe: Recipe) -> Initialiser:
     """Return the recipe's initialiser, or the start that all people were given."""
     if all(person.start is None for person in people):
         return recipe.initialiser
@@ -100,7 +105,7 @@ def _initialiser(people: Sequence[Person], problem: Problem, recipe: Recipe) -> 
     parameters = usual.parameters.select(first)
     starts = [person.start for person in people if person.start is not None]
     known = [name for name in parameters if all(name in start for start in starts)]
-    values = {name: torch.stack([_encoded(problem.model, name, start[name]) for start in starts]) for name in known}
+    values = {name: torch.stack([_encoded(model, name, start[name]) for start in starts]) for name in known}
     return GivenInitialiser(parameters.replace({name: value[:, None] for name, value in values.items()}))
 
 

@@ -98,7 +98,9 @@ def load_recipe(name_or_path: str | os.PathLike[str] = DEFAULT_RECIPE) -> Recipe
         path = Path(text)
         if path.suffix not in (".yaml", ".yml"):
             names = recipe_names()
-            raise UsageError(f"Unknown recipe {text!r}.{did_you_mean(text, names)} Known: {', '.join(names)}, or a .yaml.")
+            raise UsageError(
+                f"Unknown recipe {text!r}.{did_you_mean(text, names)} Known: {', '.join(names)}, or a .yaml."
+            )
         try:
             content, name = path.read_text(encoding="utf-8"), path.stem
         except (OSError, UnicodeDecodeError) as error:
@@ -114,9 +116,9 @@ def load_recipe(name_or_path: str | os.PathLike[str] = DEFAULT_RECIPE) -> Recipe
 def parse_recipe(content: str, name: str) -> Recipe:
     """Return the recipe that a yaml text describes.
 
-    Keys: `initialiser`, `camera`, `model`, `solver` and `terms` (settings that all stages share), and `stages`, a list of
-    mappings with `name`, `free`, `keep`, `solver` and `terms`, whose settings override the shared ones. A term takes its
-    class from its key, or from `term` where the key is another; `weight` multiplies it (0 turns it off).
+    Keys: `initialiser`, `camera`, `model`, `solver` and `terms` (settings that all stages share), and `stages`, a list
+    of mappings with `name`, `free`, `keep`, `solver` and `terms`, whose settings override the shared ones. A term takes
+    its class from its key, or from `term` where the key is another; `weight` multiplies it (0 turns it off).
     """
     data = _mapping(yaml.safe_load(content), "the file")
     _known(data, ("initialiser", "camera", "model", "solver", "terms", "stages"), "the file")
@@ -126,7 +128,9 @@ def parse_recipe(content: str, name: str) -> Recipe:
     if not isinstance(stages, list) or not stages:
         raise InputError("`stages` must be a list of at least one stage.")
     parsed = tuple(_stage(entry, number, shared, solver) for number, entry in enumerate(stages))
-    initialiser = _plug_in(INITIALISERS, _mapping(data.get("initialiser", {"name": "geometric"}), "initialiser"), "initialiser")
+    initialiser = _plug_in(
+        INITIALISERS, _mapping(data.get("initialiser", {"name": "geometric"}), "initialiser"), "initialiser"
+    )
     camera = build(CameraRecipe, _mapping(data.get("camera", {}), "camera"), "camera")
     model = build(ModelRecipe, _mapping(data.get("model", {}), "model"), "model")
     recipe = Recipe(name, initialiser, parsed, camera, model)

@@ -28,14 +28,16 @@ def save_result(result: FitResult, folder: Path, formats: Sequence[str] = ("npz"
     """Write a result into a folder, each file whole or not at all, and return the paths; see `FitResult.save`."""
     for name in formats:
         if name not in FORMATS:
-            raise UsageError(f"Unknown output format {name!r}.{did_you_mean(name, FORMATS)} Known: {', '.join(FORMATS)}.")
+            raise UsageError(
+                f"Unknown output format {name!r}.{did_you_mean(name, FORMATS)} Known: {', '.join(FORMATS)}."
+            )
     folder = make_folder(folder)
     written = []
     for name in dict.fromkeys(formats):
         path = folder / (PARAMS_FILE if name == "npz" else f"mesh.{name}")
         if name == "npz":
             with atomic_write(path) as temporary, temporary.open("wb") as file:
-                np.savez_compressed(file, **_as_arrays(result))
+                np.savez_compressed(file, **_as_arrays(result))  # type: ignore[arg-type]
         else:
             from fitkit.meshes import write_mesh
 

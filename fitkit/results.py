@@ -44,7 +44,7 @@ class FitResult:
 
     params: dict[str, np.ndarray]
     """Every parameter decoded: global_orient (3,), body_pose (63,), left_hand_pose and right_hand_pose (45,) as
-    axis-angle, jaw_pose, leye_pose, reye_pose (3,), betas (S,), expression (E,), transl (3,); smplx's names and order."""
+    axis-angle, jaw_pose, leye_pose, reye_pose (3,), betas (S,), expression (E,), transl (3,); smplx's names."""
     vertices: np.ndarray
     """(V, 3) float32 skinned mesh, metres."""
     faces: np.ndarray
@@ -95,7 +95,7 @@ class FitResult:
 
     @property
     def reprojection_px(self) -> float:
-        """Median distance in pixels between confident body keypoints (face and feet where no other are) and the body."""
+        """Median distance in pixels of confident body keypoints, or of feet or face where no others are."""
         for part in ("body", "feet", "face"):
             if part in self.reprojection:
                 return self.reprojection[part]
@@ -112,8 +112,8 @@ class FitResult:
         unseen = [part.replace("_", " ") for part, shown in self.seen.items() if not shown]
         hidden = f", unseen: {', '.join(unseen)}" if unseen else ""
         return (
-            f"person {self.person}: {self.status.replace('_', ' ')}, {self.params['transl'][2]:.2f} m away, reprojection "
-            f"{self.reprojection_px:.1f} px ({100 * self.reprojection_relative:.1f} % of height){hidden}"
+            f"person {self.person}: {self.status.replace('_', ' ')}, {self.params['transl'][2]:.2f} m away, "
+            f"reprojection {self.reprojection_px:.1f} px ({100 * self.reprojection_relative:.1f} % of height){hidden}"
         )
 
     def save(self, folder: str | os.PathLike[str], formats: Sequence[str] = ("npz", "glb")) -> list[Path]:

@@ -26,7 +26,7 @@ class Keypoints:
     boxes: np.ndarray | None = None
     """(P, 4) x0, y0, x1, y1 of each person in pixels."""
     world: np.ndarray | None = None
-    """(P, K, 3) metres, camera axes (x right, y down, z forward), relative to an arbitrary origin; NaN where unknown."""
+    """(P, K, 3) metres, camera axes (x right, y down, z forward), any origin; NaN where unknown."""
     masks: np.ndarray | None = None
     """(P, H, W) bool: pixels that belong to each person."""
     genders: tuple[str | None, ...] = ()

@@ -162,14 +162,14 @@ def _joints(
     return np.asarray(arrays["J_template"], dtype=np.float64), directions
 
 
-def _posedirs(arrays: Mapping[str, np.ndarray], real) -> Tensor | None:  # type: ignore[no-untyped-def]
+def _posedirs(arrays: Mapping[str, np.ndarray], real) -> Tensor | None:
     # The embedded body has none; its file carries zeros, for smplx's sake alone, which are not even read.
     if "format_version" in arrays or "posedirs" not in arrays:
         return None
     return real(arrays["posedirs"])
 
 
-def _surface(arrays: Mapping[str, np.ndarray], choice: ModelChoice, faces: np.ndarray, real) -> dict:  # type: ignore
+def _surface(arrays: Mapping[str, np.ndarray], choice: ModelChoice, faces: np.ndarray, real) -> dict:
     """Return the surface landmarks: name -> (vertex indices, weights)."""
 
     def weighted(indices: np.ndarray, weights: np.ndarray) -> tuple[Tensor, Tensor]:
@@ -198,7 +198,7 @@ def _surface(arrays: Mapping[str, np.ndarray], choice: ModelChoice, faces: np.nd
     return surface
 
 
-def _hands(arrays: Mapping[str, np.ndarray], choice: ModelChoice, real) -> tuple[HandSpace, HandSpace] | None:  # type: ignore
+def _hands(arrays: Mapping[str, np.ndarray], choice: ModelChoice, real) -> tuple[HandSpace, HandSpace] | None:
     if choice.kind == "smpl":
         return None
     spaces = []

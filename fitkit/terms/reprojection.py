@@ -47,7 +47,7 @@ class Reprojection(ResidualTerm):
     without: tuple[str, ...] = ()
     """Keypoints to leave out."""
     adaptive: bool = False
-    """Shrink `deviation` to the spread of the residuals at the start of the stage, down to `LEAST_SPREAD` of it, so that
+    """Shrink `deviation` to the spread of the residuals when the stage begins, down to `LEAST_SPREAD` of it, so that
     keypoints that agree with the body are met exactly and noisy ones are not chased."""
     image_scaled: bool = False
     """Measure in thousandths of the picture's height, not in metres at the person: the published energy."""
