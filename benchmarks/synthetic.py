@@ -51,7 +51,9 @@ def sample_people(
         return torch.randn(*shape, generator=random, dtype=torch.float64).to(model.dtype)
 
     start = zeros(model.layout, count, 1, model.shape.v_template)
-    turn = torch.stack([uniform(-yaw / 6, yaw / 6, count), uniform(-yaw, yaw, count), uniform(-yaw / 6, yaw / 6, count)])
+    turn = torch.stack(
+        [uniform(-yaw / 6, yaw / 6, count), uniform(-yaw, yaw, count), uniform(-yaw / 6, yaw / 6, count)]
+    )
     upright = roma.rotvec_to_rotmat(start["global_orient"].new_tensor([math.pi, 0.0, 0.0]))
     orient = roma.rotmat_to_rotvec(upright @ roma.rotvec_to_rotmat(turn.T))
     leaves = {

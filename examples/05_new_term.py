@@ -3,7 +3,7 @@
     python examples/05_new_term.py [PHOTO]
 
 A term is a frozen dataclass; its fields are what a recipe may set. Registered in one line, it is used in a recipe by
-its name. (In the package it would be a file of fitkit/terms/, and tests/ would check its derivatives without being told.)
+its name. (In the package it would be a file of fitkit/terms/, and the tests would check its derivatives unasked.)
 """
 
 import sys

@@ -42,7 +42,7 @@ def detect(images: Picture | Sequence[Picture], detector: str = "mediapipe") -> 
     from fitkit.keypoints.detectors import detect as run
 
     several = isinstance(images, Sequence) and not isinstance(images, str)
-    return run(list(images) if several else [images], detector=detector)  # type: ignore[arg-type]
+    return run(list(images) if several else [images], detector=detector)  # type: ignore[arg-type, list-item]
 
 
 def fit(
