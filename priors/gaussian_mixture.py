@@ -1,4 +1,4 @@
-"""A pose prior that was learned: a mixture of multivariate t (or Gaussian) densities in the max-mixture form."""
+"""Pose priors that were learned: one multivariate t (or Gaussian) density, or a mixture in the max-mixture form."""
 
 from __future__ import annotations
 
@@ -45,17 +45,21 @@ class GaussianMixturePosePrior:
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> GaussianMixturePosePrior:
-        """Return the prior that a weights file describes; its components stand for their mirror images, too.
+        """Return the prior that a weights file describes.
 
         Args:
-            arrays: `means` (H, 63), `whitening` (H, 2016) lower triangles row by row, `weights` (H,), `degrees` ().
+            arrays: `means` (H, 63), `whitening` (H, 2016) lower triangles row by row, `weights` (H,), `degrees` (),
+                and `paired` (), whether each component stands for its mirror image, too.
         """
         means, triangles = arrays["means"], arrays["whitening"]
         whitening = torch.zeros(len(means), 63, 63, dtype=means.dtype)
         rows, columns = torch.tril_indices(63, 63)
         whitening[:, rows, columns] = triangles
+        degrees = float(arrays["degrees"])
+        if not arrays["paired"]:
+            return cls(means, whitening, arrays["weights"], degrees)
         both = [torch.cat([half, mirrored(half)]) for half in (means, whitening)]
-        return cls(both[0], both[1], arrays["weights"].repeat(2), float(arrays["degrees"]))
+        return cls(both[0], both[1], arrays["weights"].repeat(2), degrees)
 
     @property
     def components(self) -> int:
@@ -67,6 +71,12 @@ class GaussianMixturePosePrior:
         """The mean of all poses, radians: symmetric, upright, knees and elbows a little bent."""
         means, _, _, weights = next(iter(self._constants.values()))
         return weights @ means
+
+    @property
+    def modes(self) -> Float[Tensor, "K 63"]:
+        """The components' middles, the most frequent first, radians: kinds of poses from which to start fits."""
+        means, _, _, weights = next(iter(self._constants.values()))
+        return means[weights.argsort(descending=True, stable=True)]
 
     def component(self, body_pose: Float[Tensor, "M 63"]) -> Int[Tensor, " M"]:
         """Return the number of each pose's likeliest component."""

@@ -8,10 +8,11 @@ LEARNED = Registry(
     "learned pose prior",
     {
         "mixture": "fitkit.priors.gaussian_mixture:GaussianMixturePosePrior",
+        "student": "fitkit.priors.gaussian_mixture:GaussianMixturePosePrior",
         "joint_limits": "fitkit.priors.joint_limits:JointLimits",
     },
 )
 """Name -> class with `from_arrays`; `fitkit.prior_files` opens their files, which floor 0 may not."""
 
-FILES = {"mixture": "gaussian_mixture.npz", "joint_limits": "joint_limits.npz"}
+FILES = {"mixture": "gaussian_mixture.npz", "student": "student.npz", "joint_limits": "joint_limits.npz"}
 """Name -> file in `fitkit/priors/data`, plain arrays; `README.md` beside them says how they were trained."""

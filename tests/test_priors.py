@@ -95,7 +95,7 @@ def test_energies_stay_finite_and_slopes_sane_at_the_mean_and_far_away(name):
         assert torch.isfinite(pose.grad).all()
 
 
-@pytest.mark.parametrize("name", ["relaxed", "mixture"])
+@pytest.mark.parametrize("name", ["relaxed", "student", "mixture"])
 def test_densities_rank_the_mean_pose_before_a_sloppy_one_before_noise(name):
     prior = load_prior(name)
     at_mean, sloppy, noise = (energy(prior, poses(prior, 50, spread)) for spread in (0.0, 0.1, 1.0))
@@ -104,8 +104,9 @@ def test_densities_rank_the_mean_pose_before_a_sloppy_one_before_noise(name):
     assert sloppy.max() < noise.min()
 
 
-def test_the_tail_of_the_mixture_pulls_ever_more_gently():
-    prior = load_prior("mixture")
+@pytest.mark.parametrize("name", ["student", "mixture"])
+def test_the_tails_pull_ever_more_gently(name):
+    prior = load_prior(name)
     direction = torch.randn(63, dtype=torch.float64)
     steps = torch.tensor([1.0, 2.0, 4.0, 8.0], dtype=torch.float64)[:, None]
     values = energy(prior, prior.mean + direction / direction.norm() * steps)
@@ -128,6 +129,14 @@ def test_the_likeliest_component_is_chosen_with_weights_and_normalisers():
     expected = -2 * logs.amax(1)
     shifted = energy(prior, pose)
     torch.testing.assert_close(shifted - shifted[0], expected - expected[0])
+
+
+def test_the_modes_are_the_middles_the_most_frequent_first():
+    prior = load_prior("mixture")
+    assert isinstance(prior, GaussianMixturePosePrior)
+    assert prior.modes.shape == (prior.components, 63)
+    assert energy(prior, prior.modes.double()).max() < 60
+    torch.testing.assert_close(mixture(5.0).modes[:, 0], torch.tensor([-1.0, 1.0], dtype=torch.float64))
 
 
 def test_few_degrees_of_freedom_are_a_t_density():
@@ -203,7 +212,7 @@ def test_the_training_script_learns_from_synthetic_poses(root, tmp_path):
     assert (tmp_path / "out" / "README.md").read_text().startswith("# Learned pose priors")
 
 
-@pytest.mark.parametrize("name", ["gaussian_mixture.npz", "joint_limits.npz"])
+@pytest.mark.parametrize("name", ["student.npz", "gaussian_mixture.npz", "joint_limits.npz"])
 def test_the_weights_are_small_plain_arrays_and_have_a_card(root, name):
     folder = root / "fitkit" / "priors" / "data"
     assert (folder / name).stat().st_size < 500_000

