@@ -93,8 +93,9 @@ class Energy:
         return {entry.name: entry.weight * entry.term(scene) for entry in self.terms}
 
     def __call__(self, scene: Scene) -> Float[Tensor, " B"]:
-        """Return the total energy of each problem."""
-        return torch.stack(list(self.parts(scene).values())).sum(0)
+        """Return the total energy of each problem; zero without terms."""
+        nothing = scene.parameters["transl"].new_zeros(scene.parameters.problems)
+        return torch.stack([nothing, *self.parts(scene).values()]).sum(0)
 
     def linearise(
         self, scene: Scene, chart: Chart

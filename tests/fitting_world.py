@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
+import roma
 import torch
 import yaml
 from synthetic_models import make_arrays
@@ -19,8 +20,9 @@ from fitkit.keypoints.containers import Keypoints
 from fitkit.model_files import load_model
 from fitkit.models.arrays import ModelChoice, model_from_arrays
 from fitkit.models.smpl_family import SMPLFamilyModel
-from fitkit.parameters import Parameters
+from fitkit.parameters import Parameters, zeros
 from fitkit.people import Person, make_problem
+from fitkit.prior_files import load_prior
 from fitkit.problem import Problem
 from fitkit.recipe import Recipe, load_recipe, parse_recipe
 
@@ -88,6 +90,35 @@ def with_world(keypoints: list[Keypoints], parameters: Parameters, kind: str = "
         points[0, known] = world[row, [place[one.names[k]] for k in known]]
         found.append(replace(one, world=points))
     return found
+
+
+def standing_people(
+    yaws: Sequence[float], place: tuple[float, float, float] = (0.3, 0.1, 4.0), roll: float = 0.0
+) -> Parameters:
+    """Return people in a relaxed stance, turned by yaws (degrees) from facing a camera that is rolled (radians)."""
+    model = model_of("anny")
+    rows = len(yaws)
+    start = zeros(model.layout, rows, 1, model.shape.v_template)
+    turn = torch.zeros(rows, 3, dtype=torch.float64)
+    turn[:, 1] = torch.as_tensor(np.radians(np.asarray(yaws, dtype=float)))
+    upright = roma.rotvec_to_rotmat(torch.tensor([np.pi, 0.0, 0.0], dtype=torch.float64))
+    rolled = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, roll], dtype=torch.float64))
+    orient = roma.rotmat_to_rotvec(rolled @ upright @ roma.rotvec_to_rotmat(turn))
+    leaves = {
+        "global_orient": orient[:, None],
+        "body_pose": load_prior("mixture").mean.to(orient).expand(rows, 1, 63),
+        "transl": torch.tensor(place, dtype=torch.float64).expand(rows, 1, 3),
+    }
+    return start.replace(leaves)
+
+
+def pictures_of(parameters: Parameters) -> list[Keypoints]:
+    """Return what a camera of 1300 pixels sees of people of the embedded body in pictures of 1000: all 118 points."""
+    template = people_of("anny", 1).keypoints[0]
+    problem = problem_of([template] * parameters.problems)
+    points = problem.camera.project(problem.model(parameters).landmarks(problem.observations.landmarks))[:, 0].numpy()
+    names, ones = problem.observations.names, np.ones((1, len(problem.observations.names)))
+    return [Keypoints(names, row[None], ones, (1000, 1000), focal_length=1300.0) for row in points]
 
 
 def quick(name: str, iterations: int = 4) -> Recipe:

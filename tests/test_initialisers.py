@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import roma
 import torch
-from fitting_world import KINDS, assert_same, keep_only, model_of, people_of, problem_of, scaled, with_world
+from fitting_world import (
+    KINDS,
+    assert_same,
+    keep_only,
+    people_of,
+    pictures_of,
+    problem_of,
+    scaled,
+    standing_people,
+    with_world,
+)
 
 from fitkit.errors import FitkitError
 from fitkit.initialisers import INITIALISERS
 from fitkit.initialisers.frontal import FrontalInitialiser
 from fitkit.initialisers.geometric import GeometricInitialiser
 from fitkit.keypoints.containers import Keypoints
-from fitkit.parameters import Parameters, zeros
+from fitkit.parameters import Parameters
 from fitkit.problem import Problem
 from fitkit.size import pixels_per_metre
 
-FOCAL, SIZE = 1300.0, 1000
 UPPER = ("nose", "eye", "ear", "neck", "shoulder", "elbow", "wrist")
 HEAD = ("nose", "eye", "ear", "face")
 YAWS = np.arange(-180, 180, 30)
@@ -28,35 +36,6 @@ YAWS = np.arange(-180, 180, 30)
 
 def _names_of(parts: tuple[str, ...]):
     return lambda name: any(part in name for part in parts) and "hand" not in name
-
-
-def _standing(yaws, place=(0.3, 0.1, 4.0), roll: float = 0.0) -> Parameters:
-    """People in a relaxed stance, turned by yaws (degrees) from facing the camera."""
-    model = model_of("anny")
-    rows = len(yaws)
-    start = zeros(model.layout, rows, 1, model.shape.v_template)
-    turn = torch.zeros(rows, 3, dtype=torch.float64)
-    turn[:, 1] = torch.as_tensor(np.radians(np.asarray(yaws, dtype=float)))
-    upright = roma.rotvec_to_rotmat(torch.tensor([math.pi, 0.0, 0.0], dtype=torch.float64))
-    rolled = roma.rotvec_to_rotmat(torch.tensor([0.0, 0.0, roll], dtype=torch.float64))
-    orient = roma.rotmat_to_rotvec(rolled @ upright @ roma.rotvec_to_rotmat(turn))
-    pose = problem_of(people_of("anny", 1).keypoints).priors["mixture"].mean
-    return start.replace(
-        {
-            "global_orient": orient[:, None],
-            "body_pose": pose.to(orient).expand(rows, 1, 63),
-            "transl": torch.tensor(place, dtype=torch.float64).expand(rows, 1, 3),
-        }
-    )
-
-
-def _pictures(parameters: Parameters) -> list[Keypoints]:
-    """What a camera sees of people, all points of the recipe's 118, noise-free."""
-    template = people_of("anny", 1).keypoints[0]
-    problem = problem_of([template] * parameters.problems)
-    points = problem.camera.project(problem.model(parameters).landmarks(problem.observations.landmarks))[:, 0].numpy()
-    names = problem.observations.names
-    return [Keypoints(names, row[None], np.ones((1, len(names))), (SIZE, SIZE), focal_length=FOCAL) for row in points]
 
 
 def _angles(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
@@ -128,8 +107,8 @@ def test_poor_evidence_still_gives_a_finite_start(name, case):
 
 
 def test_a_standing_person_is_put_near_place_and_heading_for_every_yaw():
-    truth = _standing(YAWS)
-    angles, distances = _errors(problem_of(_pictures(truth)), truth)
+    truth = standing_people(YAWS)
+    angles, distances = _errors(problem_of(pictures_of(truth)), truth)
     best = angles.argmin(dim=1, keepdim=True)
     # Seen from the side the widths say little: within the reach of the placement stage.
     assert bool((angles.amin(1) < 35).all()), angles.amin(1)
@@ -138,46 +117,46 @@ def test_a_standing_person_is_put_near_place_and_heading_for_every_yaw():
 
 def test_the_first_guess_faces_the_way_that_the_person_faces():
     for yaws, facing in ((range(-60, 61, 20), True), (range(120, 241, 20), False)):
-        truth = _standing(list(yaws))
-        found, count = _hypotheses(GeometricInitialiser(1, "mixture"), problem_of(_pictures(truth)))
+        truth = standing_people(list(yaws))
+        found, count = _hypotheses(GeometricInitialiser(1, "mixture"), problem_of(pictures_of(truth)))
         forward = roma.rotvec_to_rotmat(found["global_orient"])[:, 0, 2, 2]
         assert count == 1 and bool(((forward < 0) == facing).all())
 
 
 @pytest.mark.parametrize("roll", [-1.4, -0.7, 0.7, 1.4, 3.0])
 def test_a_rolled_picture_rolls_the_start(roll):
-    truth = _standing([0, 30, -30], place=(0.0, 0.0, 4.0), roll=roll)
-    angles, _ = _errors(problem_of(_pictures(truth)), truth)
+    truth = standing_people([0, 30, -30], place=(0.0, 0.0, 4.0), roll=roll)
+    angles, _ = _errors(problem_of(pictures_of(truth)), truth)
     assert bool((angles.amin(1) < 35).all()), angles
 
 
 @pytest.mark.parametrize(("parts", "angle", "distance"), [(UPPER, 45, 0.6), (HEAD, 50, 1.5)])
 def test_half_bodies_and_heads_are_enough(parts, angle, distance):
-    truth = _standing([-40, 0, 40])
-    pictures = [keep_only(one, _names_of(parts)) for one in _pictures(truth)]
+    truth = standing_people([-40, 0, 40])
+    pictures = [keep_only(one, _names_of(parts)) for one in pictures_of(truth)]
     angles, distances = _errors(problem_of(pictures), truth)
     assert bool((angles.amin(1) < angle).all()), angles
     assert bool((distances.amin(1) < distance).all()), distances
 
 
 def test_legs_alone_are_enough():
-    truth = _standing([-40, 0, 40])
-    pictures = [keep_only(one, _names_of(("hip", "knee", "ankle"))) for one in _pictures(truth)]
+    truth = standing_people([-40, 0, 40])
+    pictures = [keep_only(one, _names_of(("hip", "knee", "ankle"))) for one in pictures_of(truth)]
     angles, distances = _errors(problem_of(pictures), truth)
     assert bool((angles.amin(1) < 40).all()) and bool((distances.amin(1) < 0.6).all())
 
 
 def test_places_in_space_give_the_heading_at_once():
-    truth = _standing(YAWS)
-    problem = problem_of(with_world(_pictures(truth), truth))
+    truth = standing_people(YAWS)
+    problem = problem_of(with_world(pictures_of(truth), truth))
     angles, _ = _errors(problem, truth)
     assert bool((angles[:, 0] < 8).all()), angles[:, 0]
 
 
 @pytest.mark.parametrize("rubbish", [np.nan, np.inf, 0.0])
 def test_useless_places_in_space_are_passed_over(rubbish):
-    truth = _standing([-40, 0, 40])
-    pictures = _pictures(truth)
+    truth = standing_people([-40, 0, 40])
+    pictures = pictures_of(truth)
     wrong = [replace(one, world=np.full((1, len(one.names), 3), rubbish)) for one in pictures]
     found, _ = _hypotheses(GeometricInitialiser(pose="mixture"), problem_of(wrong))
     assert all(bool(leaf.isfinite().all()) for leaf in found.values())
@@ -188,7 +167,7 @@ def test_useless_places_in_space_are_passed_over(rubbish):
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_hypotheses_are_as_many_as_asked_for_and_differ(count):
-    problem = problem_of(_pictures(_standing([40])))
+    problem = problem_of(pictures_of(standing_people([40])))
     found, hypotheses = _hypotheses(GeometricInitialiser(count, "mixture"), problem)
     assert hypotheses == count
     for first in range(count):
@@ -204,7 +183,7 @@ def test_a_senseless_number_of_hypotheses_is_refused(count):
 
 @pytest.mark.parametrize("name", INITIALISERS.names())
 def test_the_resolution_of_the_picture_does_not_matter(name):
-    pictures = _pictures(_standing([-120, 0, 80]))
+    pictures = pictures_of(standing_people([-120, 0, 80]))
     initialiser = INITIALISERS.get(name)(pose="mixture")
     found, _ = _hypotheses(initialiser, problem_of(pictures))
     other, _ = _hypotheses(initialiser, problem_of([scaled(one, 2.0) for one in pictures]))
@@ -216,8 +195,8 @@ def test_the_resolution_of_the_picture_does_not_matter(name):
 
 
 def test_the_published_start_faces_the_camera_and_takes_depth_from_the_trunk():
-    truth = _standing([0, 10], place=(0.0, 0.0, 4.0))
-    problem = problem_of(_pictures(truth))
+    truth = standing_people([0, 10], place=(0.0, 0.0, 4.0))
+    problem = problem_of(pictures_of(truth))
     angles, _ = _errors(problem, truth, FrontalInitialiser(flip=False, pose="mixture"))
     assert bool((angles < 11).all())
     found, _ = _hypotheses(FrontalInitialiser(flip=False, pose="mixture"), problem)
@@ -225,7 +204,7 @@ def test_the_published_start_faces_the_camera_and_takes_depth_from_the_trunk():
 
 
 def test_the_flip_is_tried_where_the_shoulders_are_narrow():
-    problem = problem_of(_pictures(_standing([0, 88])))
+    problem = problem_of(pictures_of(standing_people([0, 88])))
     found, count = _hypotheses(FrontalInitialiser(pose="mixture"), problem)
     assert count == 2
     orient = found["global_orient"].unflatten(0, (2, 2))
@@ -242,28 +221,28 @@ def _size(keypoints: list[Keypoints]) -> torch.Tensor:
 
 
 def test_the_apparent_size_is_focal_length_over_depth_for_every_yaw():
-    assert bool((_size(_pictures(_standing(YAWS))) / (FOCAL / 4) - 1).abs().max() < 0.25)
+    assert bool((_size(pictures_of(standing_people(YAWS))) / (1300 / 4) - 1).abs().max() < 0.25)
 
 
 @pytest.mark.parametrize(
     "parts", [UPPER, HEAD, ("hip", "knee", "ankle"), ("knee", "ankle"), ("shoulder", "elbow", "wrist"), ("shoulder",)]
 )
 def test_the_size_is_known_from_whatever_is_seen(parts):
-    pictures = [keep_only(one, _names_of(parts)) for one in _pictures(_standing([-30, 0, 30]))]
-    ratio = _size(pictures) / (FOCAL / 4)
+    pictures = [keep_only(one, _names_of(parts)) for one in pictures_of(standing_people([-30, 0, 30]))]
+    ratio = _size(pictures) / (1300 / 4)
     assert bool((ratio > 0.6).all()) and bool((ratio < 1.5).all()), ratio
 
 
 def test_one_misplaced_point_does_not_set_the_size():
-    picture = _pictures(_standing([0]))[0]
+    picture = pictures_of(standing_people([0]))[0]
     points = picture.points.copy()
     points[0, picture.names.index("left_ankle")] = (5000, 5000)
-    ratio = float(_size([replace(picture, points=points)])[0]) / (FOCAL / 4)
+    ratio = float(_size([replace(picture, points=points)])[0]) / (1300 / 4)
     assert 0.7 < ratio < 1.4
 
 
 def test_the_size_grows_with_the_picture_and_ignores_the_unseen():
-    picture = _pictures(_standing([20]))[0]
+    picture = pictures_of(standing_people([20]))[0]
     one = keep_only(picture, lambda name: name != "left_ankle")
     points = one.points.copy()
     points[0, one.names.index("left_ankle")] = (1e6, -1e6)
@@ -273,5 +252,7 @@ def test_the_size_grows_with_the_picture_and_ignores_the_unseen():
 
 
 def test_points_without_a_known_span_give_their_extent():
-    picture = keep_only(_pictures(_standing([0]))[0], lambda name: name in ("face_48", "face_54", "left_big_toe"))
-    assert 0.3 < float(_size([picture])[0]) / (FOCAL / 4) < 3
+    picture = keep_only(
+        pictures_of(standing_people([0]))[0], lambda name: name in ("face_48", "face_54", "left_big_toe")
+    )
+    assert 0.3 < float(_size([picture])[0]) / (1300 / 4) < 3
