@@ -32,6 +32,8 @@ COARSE = 0.5
 """Smaller squares are looked at only when they may show more."""
 SMALLEST_TILE = 150.0
 """Pixels; smaller squares would only be blown up."""
+TURNS = (0.5 * np.pi, -0.5 * np.pi, np.pi)
+"""Radians by which the squares are turned when nobody was found upright."""
 MOST_SEEDS = 24
 """Proposals followed at each scale, best first."""
 SEED_SCORE, FACE_SCORE = 0.35, 0.5
@@ -98,25 +100,34 @@ class PeopleFinder:
         """Return the people found at all scales that may pay, and all proposals."""
         people: list[Person] = []
         seeds: list[Seed] = []
-        followed: list[Seed] = []
         for fraction in SCALES:
             squares = tiles(picture, fraction)
             if squares[0].side < SMALLEST_TILE and fraction < COARSE:
                 break
-            new = self._propose(picture, squares)
-            seeds += new
-            for seed in _worth_following(new):
-                if any(same_place(seed.region, other.region) for other in followed):
-                    continue
-                followed.append(seed)
-                if any(one.score > SURE and (explains(one, seed) or covers(one, seed)) for one in people):
-                    continue
-                person = look_closely(self._body, picture, seed.region, people)
-                if person is not None:
-                    people.append(person)
+            people, seeds = self._look_at(picture, squares, people, seeds)
             if fraction <= COARSE and not _pays_to_go_on(choose_people(people, CANDIDATE), squares[0].side, fraction):
                 break
+        if not choose_people(people, LEAST_SCORE):
+            # Somebody lies or stands on the head, or the camera was held sideways and did not say so.
+            turned = [replace(picture.whole.scaled(s), rotation=turn) for s in SCALES[:2] for turn in TURNS]
+            people, seeds = self._look_at(picture, turned, people, seeds)
         return choose_people(people, CANDIDATE), seeds
+
+    def _look_at(
+        self, picture: Picture, squares: Sequence[Region], people: Sequence[Person], seeds: Sequence[Seed]
+    ) -> tuple[list[Person], list[Seed]]:
+        """Return people and proposals, and those that some squares show besides."""
+        known = list(people)
+        new = self._propose(picture, squares)
+        for seed in _worth_following(new):
+            if any(same_place(seed.region, other.region) for other in seeds if other.score >= SEED_SCORE):
+                continue
+            if any(one.score > SURE and (explains(one, seed) or covers(one, seed)) for one in known):
+                continue
+            person = look_closely(self._body, picture, seed.region, known)
+            if person is not None:
+                known.append(person)
+        return known, [*seeds, *new]
 
     def _look_behind(
         self, picture: Picture, people: list[Person], seeds: list[Seed]

@@ -19,6 +19,8 @@ FACE_SIDE = 11.5
 """Side of a body's region over the width of its face's box: the median over people seen by both detectors."""
 FACE_DROP = 3.4
 """Distance from the eyes to the middle of the hips over the width of the face's box, likewise."""
+UPRIGHT = 0.9
+"""Radians of tilt up to which a head bends on an upright body; beyond, the body is taken to lie."""
 SAME_PLACE = (0.15, 0.25, 0.4)
 """Two proposals are one when they differ by less in centre (sides), logarithm of the side, and rotation (radians)."""
 
@@ -100,11 +102,12 @@ def region_of_body(points: np.ndarray) -> Region:
 
 
 def seed_of_face(face: FoundFace) -> Seed:
-    """Return where the body of a face would be, were the person upright, half as much tilted as the face."""
+    """Return where the body of a face would be: half as much tilted as a face that looks fairly upright, else as much."""
     right, left, _, mouth = face.points[:4]
     eyes = (right + left) / 2.0
     width = float(face.box[2] - face.box[0])
-    tilt = 0.5 * float(np.arctan2(eyes[0] - mouth[0], mouth[1] - eyes[1]))
+    tilt = float(np.arctan2(eyes[0] - mouth[0], mouth[1] - eyes[1]))
+    tilt = tilt if abs(tilt) > UPRIGHT else 0.5 * tilt
     hips = eyes + width * FACE_DROP * np.array([-np.sin(tilt), np.cos(tilt)])
     region = Region((float(hips[0]), float(hips[1])), width * FACE_SIDE, tilt)
     return Seed(region, face.box.reshape(2, 2).mean(0), face.score, of_face=True)
