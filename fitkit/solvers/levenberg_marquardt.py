@@ -69,13 +69,13 @@ class LevenbergMarquardt:
         Raises:
             TypeError: the objective cannot be linearised.
         """
-        if not isinstance(objective, LeastSquaresObjective):
+        if not callable(getattr(objective, "linearise", None)):
             raise TypeError(
                 "Levenberg-Marquardt needs an objective with `linearise`, such as a sum of squares (`from_residuals`); "
                 f"got {type(objective).__name__}. Minimise it with L-BFGS instead."
             )
         with torch.no_grad():
-            run = _Run(self, objective, x0)
+            run = _Run(self, cast(LeastSquaresObjective, objective), x0)
             while run.leave():
                 run.advance()
                 run.ledger.tell(progress)
@@ -96,7 +96,7 @@ class _Run:
         self.growth = np.full(count, 2.0)
         self.promise = np.zeros(count)
         self.small_changes = np.zeros(count, dtype=np.int64)
-        self.position = self.ledger.x
+        self.position = self.ledger.x.clone()
         if count:
             self._start(self.position if self.box is None else self.box.clip(self.position))
 
@@ -129,11 +129,11 @@ class _Run:
             bent = (self.at.curvature @ step[..., None])[..., 0]
             foretold = -(step * (self.at.gradient + 0.5 * bent)).sum(-1)
         energy = ledger.objective(trial)
-        seen = torch.stack((energy, foretold, torch.linalg.vector_norm(step, dim=-1), factored))
+        seen = _on_host(torch.stack((energy, foretold, torch.linalg.vector_norm(step, dim=-1), factored)))
         ledger.evaluations[ledger.rows[ledger.running]] += 1
         self.trials += 1
         with np.errstate(all="ignore"):
-            self._judge(trial, seen.cpu().double().numpy())
+            self._judge(trial, seen)
         if self.trials >= self.solver.max_iterations:
             ledger.end(ledger.running.copy(), Status.MAX_ITERATIONS)
 
@@ -153,9 +153,9 @@ class _Run:
         matrix.diagonal(dim1=-2, dim2=-1).add_(damping)
         factor, failure = torch.linalg.cholesky_ex(matrix)
         half = torch.linalg.solve_triangular(factor, gradient[..., None], upper=False)
-        step = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0].neg()
+        against = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0]
         factored = failure == 0
-        step = torch.where(factored[:, None], step, 0.0)
+        step = torch.where(factored[:, None], -against, 0.0)
         foretold = 0.5 * (step * (damping * step - gradient)).sum(-1)
         return step, foretold, factored.to(step.dtype)
 
@@ -251,6 +251,11 @@ def _linearise(objective: Objective, x: Tensor) -> Linearisation:
 def _measure(at: Linearisation, x: Tensor, box: Box | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return every row's energy, norm of the gradient where it may be followed, and greatest curvature; on the host."""
     gradient = at.gradient if box is None else at.gradient * box.free(x, at.gradient)
-    steepest = at.curvature.diagonal(dim1=-2, dim2=-1).amax(-1)
-    seen = torch.stack((at.energy, torch.linalg.vector_norm(gradient, dim=-1), steepest)).cpu().double().numpy()
-    return seen[0], seen[1], np.maximum(seen[2], TINY)
+    greatest = at.curvature.diagonal(dim1=-2, dim2=-1).amax(-1)
+    energy, norm, steepest = _on_host(torch.stack((at.energy, torch.linalg.vector_norm(gradient, dim=-1), greatest)))
+    return energy, norm, np.maximum(steepest, TINY)
+
+
+def _on_host(numbers: Tensor) -> np.ndarray:
+    """Return numbers in float64 on the host."""
+    return numbers.cpu().numpy().astype(np.float64)
