@@ -95,9 +95,7 @@ def _sideways(observed: Observations) -> Float[Tensor, "B N 2"]:
     return _direction(observed, tuple((f"right_{name}", f"left_{name}", weight) for name, weight in _SIDEWAYS))
 
 
-def _heading(
-    problem: Problem, up: Float[Tensor, "B N 2"], left: Float[Tensor, "B N 2"]
-) -> Float[Tensor, "B N"]:
+def _heading(problem: Problem, up: Float[Tensor, "B N 2"], left: Float[Tensor, "B N 2"]) -> Float[Tensor, "B N"]:
     """Return the turn about the body's axis, 0 when facing the camera to pi when seen from behind, radians."""
     observed, model = problem.observations, problem.model
     place = observed.places
