@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -54,6 +54,18 @@ LEAST_SCORE = 0.6
 """Least score of the people returned."""
 
 
+@dataclass
+class _Hunt:
+    """What is known while a picture is searched."""
+
+    people: list[Person] = field(default_factory=list)
+    """Candidates, several of them perhaps for one person."""
+    seeds: list[Seed] = field(default_factory=list)
+    """All proposals."""
+    followed: list[Seed] = field(default_factory=list)
+    """Those that were worth following."""
+
+
 class PeopleFinder:
     """Finds people in pictures, one after the other."""
 
@@ -98,36 +110,34 @@ class PeopleFinder:
 
     def _look_everywhere(self, picture: Picture) -> tuple[list[Person], list[Seed]]:
         """Return the people found at all scales that may pay, and all proposals."""
-        people: list[Person] = []
-        seeds: list[Seed] = []
+        hunt = _Hunt()
         for fraction in SCALES:
             squares = tiles(picture, fraction)
             if squares[0].side < SMALLEST_TILE and fraction < COARSE:
                 break
-            people, seeds = self._look_at(picture, squares, people, seeds)
-            if fraction <= COARSE and not _pays_to_go_on(choose_people(people, CANDIDATE), squares[0].side, fraction):
+            self._look_at(picture, squares, hunt)
+            found = choose_people(hunt.people, CANDIDATE)
+            if fraction <= COARSE and not _pays_to_go_on(found, squares[0].side, fraction):
                 break
-        if not choose_people(people, LEAST_SCORE):
+        if not choose_people(hunt.people, LEAST_SCORE):
             # Somebody lies or stands on the head, or the camera was held sideways and did not say so.
             turned = [replace(picture.whole.scaled(s), rotation=turn) for s in SCALES[:2] for turn in TURNS]
-            people, seeds = self._look_at(picture, turned, people, seeds)
-        return choose_people(people, CANDIDATE), seeds
+            self._look_at(picture, turned, hunt)
+        return choose_people(hunt.people, CANDIDATE), hunt.seeds
 
-    def _look_at(
-        self, picture: Picture, squares: Sequence[Region], people: Sequence[Person], seeds: Sequence[Seed]
-    ) -> tuple[list[Person], list[Seed]]:
-        """Return people and proposals, and those that some squares show besides."""
-        known = list(people)
+    def _look_at(self, picture: Picture, squares: Sequence[Region], hunt: _Hunt) -> None:
+        """Add the people whom some squares show."""
         new = self._propose(picture, squares)
+        hunt.seeds += new
         for seed in _worth_following(new):
-            if any(same_place(seed.region, other.region) for other in seeds if other.score >= SEED_SCORE):
+            if any(same_place(seed.region, other.region) for other in hunt.followed):
                 continue
-            if any(one.score > SURE and (explains(one, seed) or covers(one, seed)) for one in known):
+            hunt.followed.append(seed)
+            if any(one.score > SURE and (explains(one, seed) or covers(one, seed)) for one in hunt.people):
                 continue
-            person = look_closely(self._body, picture, seed.region, known)
+            person = look_closely(self._body, picture, seed.region, hunt.people)
             if person is not None:
-                known.append(person)
-        return known, [*seeds, *new]
+                hunt.people.append(person)
 
     def _look_behind(
         self, picture: Picture, people: list[Person], seeds: list[Seed]

@@ -102,7 +102,7 @@ def region_of_body(points: np.ndarray) -> Region:
 
 
 def seed_of_face(face: FoundFace) -> Seed:
-    """Return where the body of a face would be: half as much tilted as a face that looks fairly upright, else as much."""
+    """Return where the body of a face would be: half as much tilted as a fairly upright face, else as much."""
     right, left, _, mouth = face.points[:4]
     eyes = (right + left) / 2.0
     width = float(face.box[2] - face.box[0])
