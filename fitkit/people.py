@@ -254,7 +254,7 @@ def _numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:
 
 
 def _decoded(model: SMPLFamilyModel, parameters: Parameters) -> dict[str, np.ndarray]:
-    """Return every parameter of the bodies (B, size), poses as axis-angle, bounded ones within their bounds."""
+    """Return every parameter of the bodies (B, size), poses as axis-angle."""
     poses = model.axis_angles(parameters)
     others = {leaf.name: parameters[leaf.name] for leaf in model.layout if leaf.name not in poses}
     return {name: _numpy(value[:, 0]) for name, value in (poses | others).items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import types
 import typing
@@ -18,6 +19,7 @@ from fitkit.energy import WeightedTerm
 from fitkit.errors import InputError, UsageError
 from fitkit.fitting import Stage
 from fitkit.initialisers import INITIALISERS
+from fitkit.models.skeletons import LEAVES
 from fitkit.problem import Initialiser
 from fitkit.registry import Registry, did_you_mean
 from fitkit.solvers import SOLVERS
@@ -148,19 +150,21 @@ def _stage(entry: Any, number: int, shared: dict[str, dict[str, Any]], solver: d
         terms.append(_term(key, settings, f"{where}.terms.{key}"))
     chosen = {"name": "lbfgs"} | solver | _mapping(data.get("solver", {}), f"{where}.solver")
     stage = {"free": [], "keep": 0} | data
-    return Stage(
-        name=str(stage.get("name", number)),
-        free=_convert(tuple[str, ...], stage["free"], f"{where}.free"),
-        terms=tuple(terms),
-        solver=_plug_in(SOLVERS, chosen, f"{where}.solver"),
-        keep=_convert(int, stage["keep"], f"{where}.keep"),
-    )
+    free = _convert(tuple[str, ...], stage["free"], f"{where}.free")
+    _known(dict.fromkeys(free), LEAVES, f"{where}.free")
+    keep = _convert(int, stage["keep"], f"{where}.keep")
+    if keep < 0:
+        raise InputError(f"{where}.keep must be a number of hypotheses, or 0 for all; got {keep}.")
+    made = _plug_in(SOLVERS, chosen, f"{where}.solver")
+    return Stage(str(stage.get("name", number)), free, tuple(terms), made, keep)
 
 
 def _term(key: str, settings: dict[str, Any], where: str) -> WeightedTerm:
     settings = dict(settings)
     kind = settings.pop("term", key)
     weight = _convert(float, settings.pop("weight", 1.0), f"{where}.weight")
+    if not 0 <= weight < math.inf:
+        raise InputError(f"{where}.weight must be 0 or positive; got {weight:g}.")
     return WeightedTerm(key, weight, _plug_in(TERMS, {"name": kind, **settings}, where))
 
 
@@ -184,7 +188,11 @@ def build(cls: type, settings: Mapping[str, Any], where: str) -> Any:
     schema = configurable(cls)
     _known(settings, schema, where)
     types_of = typing.get_type_hints(cls)
-    return cls(**{key: _convert(types_of[key], value, f"{where}.{key}") for key, value in settings.items()})
+    values = {key: _convert(types_of[key], value, f"{where}.{key}") for key, value in settings.items()}
+    try:
+        return cls(**values)
+    except UsageError as error:
+        raise InputError(f"{where}: {error}") from error
 
 
 def configurable(cls: type) -> dict[str, Field[Any]]:
@@ -205,7 +213,7 @@ def _mapping(value: Any, where: str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise InputError(f"{where} must be a mapping of names to values; got {type(value).__name__}.")
-    return value
+    return {str(name): entry for name, entry in value.items()}
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:

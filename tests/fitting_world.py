@@ -22,7 +22,7 @@ from fitkit.models.arrays import ModelChoice, model_from_arrays
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 from fitkit.people import Person, make_problem
-from fitkit.prior_files import load_prior
+from fitkit.prior_files import load_prior, prior_names
 from fitkit.problem import Problem
 from fitkit.recipe import Recipe, load_recipe, parse_recipe
 
@@ -70,11 +70,13 @@ def random_parameters(model: SMPLFamilyModel, problems: int, bodies: int = 1, se
 def problem_of(keypoints: list[Keypoints], kind: str = "anny", start: Parameters | None = None) -> Problem:
     """Return the problem of the first person of each picture, focal lengths as the keypoints record them.
 
-    `start` may lack leaves, which are zero; the priors are those of the default recipe.
+    `start` may lack leaves, which are zero. All pose priors are at hand, whichever a recipe asks for.
     """
     people = [Person(one, 0, one.focal_length or 1000.0, "given") for one in keypoints]
-    problem = make_problem(people, model_of(kind), load_recipe("default"))
-    return replace(problem, start=problem.start.replace(dict(start or {})))
+    plain = parse_recipe("initialiser: {name: frontal}\nstages: [{}]", "plain")
+    problem = make_problem(people, model_of(kind), plain)
+    start = problem.start.replace(dict(start or {}))
+    return replace(problem, start=start, priors={name: load_prior(name) for name in prior_names()})
 
 
 def with_world(keypoints: list[Keypoints], parameters: Parameters, kind: str = "anny") -> list[Keypoints]:

@@ -20,7 +20,7 @@ from fitting_world import (
     with_world,
 )
 
-from fitkit.errors import FitkitError
+from fitkit.errors import UsageError
 from fitkit.initialisers import INITIALISERS
 from fitkit.initialisers.frontal import FrontalInitialiser
 from fitkit.initialisers.geometric import GeometricInitialiser
@@ -177,7 +177,7 @@ def test_hypotheses_are_as_many_as_asked_for_and_differ(count):
 
 @pytest.mark.parametrize("count", [0, -1, 5])
 def test_a_senseless_number_of_hypotheses_is_refused(count):
-    with pytest.raises(FitkitError, match="hypotheses"):
+    with pytest.raises(UsageError, match="hypotheses"):
         GeometricInitialiser(count)
 
 

@@ -32,6 +32,11 @@ POSE_LEAVES: dict[str, tuple[tuple[str, int], ...]] = {
     ),
 }
 """Kind of model -> leaves that hold its joints' rotations, with the number of joints of each, in joint order."""
+LEAVES: tuple[str, ...] = (
+    *dict.fromkeys(name for leaves in POSE_LEAVES.values() for name, _ in leaves),
+    *("betas", "expression", "transl", "focal_length"),
+)
+"""Every parameter that some model has, and the camera's: what a recipe may name."""
 
 _SMPL_VERTICES = {
     "nose": 332, "right_eye": 6260, "left_eye": 2800, "right_ear": 4071, "left_ear": 583,

@@ -9,6 +9,9 @@ from torch import Tensor
 
 from fitkit.chart import Chart, Linearised
 from fitkit.energy import ResidualTerm
+from fitkit.errors import UsageError
+from fitkit.models.skeletons import LEAVES
+from fitkit.registry import did_you_mean
 from fitkit.scene import Scene
 
 
@@ -22,6 +25,14 @@ class LeafPrior(ResidualTerm):
     """One value for all entries, or one each."""
     deviation: tuple[float, ...] = (1.0,)
     """One value for all entries, or one each."""
+
+    def __post_init__(self) -> None:
+        """Raise `UsageError` for a leaf that no model has, or a deviation that is not positive."""
+        if self.leaf not in LEAVES:
+            hint = did_you_mean(self.leaf, LEAVES)
+            raise UsageError(f"No model has a leaf {self.leaf!r}.{hint} Known: {', '.join(LEAVES)}.")
+        if not all(value > 0 for value in self.deviation):
+            raise UsageError(f"The deviation of a prior on {self.leaf} must be positive; got {list(self.deviation)}.")
 
     def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
         """Return the standardised entries."""
