@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
+
 import numpy as np
 
+from fitkit.errors import InputError
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import MEDIAPIPE_HOLISTIC
 from fitkit.keypoints.detectors.faces import face_confidence
@@ -19,23 +23,32 @@ from fitkit.keypoints.detectors.tflite import Network
 
 HAND = 21
 """Points of a hand."""
+MOST_THREADS = 4
+"""More threads than this do not make such small networks faster."""
 
 
 class MediaPipeDetector:
     """Finds the people in a picture: body, hands, face, mask."""
 
-    def __init__(self, num_threads: int = 2, masks: bool = True) -> None:
+    def __init__(
+        self, num_threads: int | None = None, masks: bool = True, report: Callable[[str], None] | None = None
+    ) -> None:
         """Build the networks, fetching their files where they are missing.
 
         Args:
-            num_threads: threads of each network.
+            num_threads: threads of each network; None for one per processor, four at most.
             masks: also say which pixels belong to each person.
+            report: is given one line for the user when files are fetched; standard error by default.
+
+        Raises:
+            ModelNotFoundError: a network's file is not installed and cannot be fetched.
         """
-        contents = load_networks()
-        self._masks = masks
-        low = {"pose_detection": -1.0, "face_detection": -1.0}
-        self._networks = {name: Network(content, num_threads, low.get(name, 0.0)) for name, content in contents.items()}
+        threads = num_threads or min(MOST_THREADS, _processors())
+        black = {"pose_detection": -1.0, "face_detection": -1.0}
+        contents = load_networks(report=report)
+        self._networks = {name: Network(content, threads, black.get(name, 0.0)) for name, content in contents.items()}
         self._finder = PeopleFinder(self._networks)
+        self._masks = masks
 
     def detect(self, pixels: np.ndarray, boxes: np.ndarray | None = None) -> Keypoints:
         """Return the people in a picture, best first, in the convention MEDIAPIPE_HOLISTIC.
@@ -44,11 +57,15 @@ class MediaPipeDetector:
             pixels: (H, W, 3) uint8 RGB, upright.
             boxes: (P, 4) x0, y0, x1, y1 in pixels of people found by another detector, instead of looking for them;
                 boxes in which nobody is seen are left out.
+
+        Raises:
+            InputError: the pixels or the boxes are of another shape or type.
         """
+        _check(pixels, boxes)
         picture = Picture(pixels)
         if boxes is None:
             return self._assemble(picture, self._finder.find(picture))
-        looks = [self._finder.look_in(picture, box) for box in np.asarray(boxes, dtype=float).reshape(-1, 4)]
+        looks = [self._finder.look_in(picture, box) for box in np.asarray(boxes, dtype=float)]
         return self._assemble(picture, [person for person in looks if person is not None])
 
     def _assemble(self, picture: Picture, people: list[Person]) -> Keypoints:
@@ -72,6 +89,22 @@ class MediaPipeDetector:
             world=np.array([part[2] for part in parts]).reshape(*points.shape[:2], 3),
             masks=_masks(picture, people) if self._masks else None,
         )
+
+
+def _check(pixels: np.ndarray, boxes: np.ndarray | None) -> None:
+    if not isinstance(pixels, np.ndarray) or pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] != 3:
+        got = f"{pixels.dtype} {pixels.shape}" if isinstance(pixels, np.ndarray) else type(pixels).__name__
+        raise InputError(f"A picture is a uint8 array (height, width, 3), RGB; got {got}.")
+    if min(pixels.shape[:2]) < 2:
+        raise InputError(f"A picture of {pixels.shape[1]} x {pixels.shape[0]} pixels is too small to show a person.")
+    if boxes is not None and (np.ndim(boxes) != 2 or np.shape(boxes)[1] != 4 or not np.isfinite(boxes).all()):
+        raise InputError(f"Boxes are finite numbers (people, 4): x0, y0, x1, y1; got an array {np.shape(boxes)}.")
+
+
+def _processors() -> int:
+    """Return the number of processors that this process may use."""
+    allowed = getattr(os, "sched_getaffinity", None)
+    return len(allowed(0)) if allowed else os.cpu_count() or 1
 
 
 def _gather(person: Person, left: Hand | None, right: Hand | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
