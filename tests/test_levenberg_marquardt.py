@@ -253,6 +253,24 @@ def test_only_accepted_rows_are_linearised_and_finished_rows_leave():
     assert watched.evaluated == sorted(watched.evaluated, reverse=True) and watched.evaluated[-1] == 1
 
 
+def test_a_row_alone_is_linearised_at_the_tensor_where_it_was_evaluated():
+    """An objective may then reuse what it computed for the energy."""
+    last: list[Tensor] = []
+    reused = []
+
+    def residuals(x: Tensor) -> Tensor:
+        last[:] = [x]
+        return _rosenbrock_residuals(x)
+
+    class Remembering(Watched):
+        def linearise(self, x: Tensor) -> Linearisation:
+            reused.append(bool(last) and last[0] is x)
+            return super().linearise(x)
+
+    found = SOLVER.minimise(Remembering(from_residuals(residuals)), _table([-1.2, 1]))
+    assert reused == [False] + [True] * int(found.iterations)
+
+
 def test_nothing_of_the_objective_is_written_to():
     objective, x0 = CASES["rosenbrock_2"]()
     seen: list[tuple[Linearisation, Linearisation]] = []

@@ -49,7 +49,11 @@ class LeastSquaresObjective(Objective, Protocol):
     """
 
     def linearise(self, x: Float[Tensor, "B D"]) -> Linearisation:
-        """Return energy, gradient and curvature of every row, without autograd; `energy` as the call would give it."""
+        """Return energy, gradient and curvature of every row; `energy` as the call would give it.
+
+        Called under `no_grad`. Where all rows of the batch accepted their step, x is the very tensor of the last call
+        for the energy, so that an objective may keep and reuse what it computed there.
+        """
         ...
 
     def select(self, rows: Int[Tensor, " M"]) -> LeastSquaresObjective:
