@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -68,28 +69,42 @@ def load_result(path: str | os.PathLike[str]) -> FitResult:
     """Return the result saved in a `params.npz`, or in the folder that holds one.
 
     Raises:
-        InputError: there is no such file, or it is truncated or none of ours.
+        InputError: there is no such file, or it is truncated, none of ours, or of a newer version.
     """
     path = Path(path)
     if path.is_dir():
         path = path / PARAMS_FILE
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-        plain = json.loads(str(arrays["metadata"]))
-        camera = PinholeCamera(
-            arrays["K"], (int(arrays["image_size"][0]), int(arrays["image_size"][1])), plain["focal_source"]
-        )
-        held = arrays["param_names"]
-        return FitResult(
-            params={str(name): arrays[str(name)] for name in held},
-            joint_names=tuple(str(name) for name in arrays["joint_names"]),
-            names=tuple(str(name) for name in arrays["keypoint_names"]),
-            camera=camera,
-            **{name: arrays[name] for name in _ARRAYS},
-            **{name: plain[name] for name in _PLAIN},
-        )
+        content = path.read_bytes()
     except FileNotFoundError as error:
         raise InputError(f"There is no result at {path}; name a params.npz or the folder that holds it.") from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, EOFError, zipfile.BadZipFile) as error:
+    except OSError as error:
+        raise InputError(f"The result {path} cannot be read: {error.strerror}.") from error
+    try:
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        return _from_arrays(arrays)
+    except _NewerFormatError as error:
+        raise InputError(f"{path} was written by a newer version of fitkit ({error}); install that one.") from error
+    except Exception as error:  # a damaged archive can fail in any way
         raise InputError(f"{path} is no result of fitkit, or it is truncated; fit the photo again.") from error
+
+
+class _NewerFormatError(Exception):
+    pass
+
+
+def _from_arrays(arrays: dict[str, np.ndarray]) -> FitResult:
+    """Return the result of an npz's arrays; the inverse of `_as_arrays`."""
+    plain = json.loads(str(arrays["metadata"]))
+    if plain["format_version"] > FORMAT_VERSION:
+        raise _NewerFormatError(plain["version"])
+    width, height = (int(length) for length in arrays["image_size"])
+    others: dict[str, Any] = {name: arrays[name] for name in _ARRAYS} | {name: plain[name] for name in _PLAIN}
+    return FitResult(
+        params={str(name): arrays[str(name)] for name in arrays["param_names"]},
+        joint_names=tuple(str(name) for name in arrays["joint_names"]),
+        names=tuple(str(name) for name in arrays["keypoint_names"]),
+        camera=PinholeCamera(arrays["K"], (width, height), plain["focal_source"]),
+        **others,
+    )
