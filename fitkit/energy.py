@@ -101,8 +101,12 @@ class Energy:
         self, scene: Scene, chart: Chart
     ) -> tuple[Float[Tensor, " B"], Float[Tensor, "B D"], Float[Tensor, "B D D"]]:
         """Return the energy, its gradient and its Gauss-Newton curvature with respect to the chart's free values."""
+        return self(scene), *self.normal_equations(scene, chart)
+
+    def normal_equations(self, scene: Scene, chart: Chart) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B D D"]]:
+        """Return the energy's gradient and Gauss-Newton curvature with respect to the chart's free values."""
         linearised = [(entry.weight, part) for entry in self.terms for part in entry.term.linearise(scene, chart)]
-        return self(scene), *chart.normal_equations(linearised)
+        return chart.normal_equations(linearised)
 
     def select(self, rows: Int[Tensor, " M"]) -> Energy:
         """Return the energy of some of the problems."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -73,22 +73,32 @@ class _StageObjective:
     free: tuple[str, ...]
     scale: Float[Tensor, "B D"]
     energy: Energy
+    last: list[tuple[Tensor, Scene, Tensor]] = field(default_factory=list, compare=False, repr=False)
+    """The point evaluated last without autograd: a solver linearises the very step that it has just accepted."""
 
     def __call__(self, x: Float[Tensor, "B D"]) -> Float[Tensor, " B"]:
-        return self.energy(self.scene(x))
+        if torch.is_grad_enabled():
+            return self.energy(self.scene(x))
+        return self._evaluated(x)[1]
 
     def linearise(self, x: Float[Tensor, "B D"]) -> Linearisation:
-        scene = self.scene(x)
-        energy, gradient, curvature = self.energy.linearise(scene, Chart(scene, self.free))
+        scene, energy = self._evaluated(x)
+        gradient, curvature = self.energy.normal_equations(scene, Chart(scene, self.free))
         scaled = curvature * self.scale[:, :, None] * self.scale[:, None, :]
         return Linearisation(energy, gradient * self.scale, scaled)
+
+    def _evaluated(self, x: Float[Tensor, "B D"]) -> tuple[Scene, Float[Tensor, " B"]]:
+        if not self.last or self.last[0][0] is not x:
+            scene = self.scene(x)
+            self.last[:] = [(x, scene, self.energy(scene))]
+        return self.last[0][1:]
 
     def scene(self, x: Float[Tensor, "B D"]) -> Scene:
         parameters = self.problem.start.unpack(self.free, x * self.scale)
         return Scene(self.problem.model, parameters, self.problem.camera)
 
     def select(self, rows: Int[Tensor, " M"]) -> _StageObjective:
-        return replace(self, problem=self.problem.select(rows), scale=self.scale[rows], energy=self.energy.select(rows))
+        return _StageObjective(self.problem.select(rows), self.free, self.scale[rows], self.energy.select(rows))
 
 
 def fit(

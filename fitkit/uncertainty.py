@@ -35,7 +35,7 @@ def joint_deviations(
         shape = scene.landmarks(names).shape
         return scene.parameters["transl"].new_full(shape, torch.nan)
     chart = Chart(scene, free)
-    _, _, curvature = energy.linearise(scene, chart)
+    _, curvature = energy.normal_equations(scene, chart)
     # Unit diagonal first: the free values differ in size by orders of magnitude.
     scale = curvature.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt()
     normalised = curvature * scale[:, :, None] * scale[:, None, :]
