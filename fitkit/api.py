@@ -162,11 +162,11 @@ def choose_device(name: str) -> str:
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     if name == "auto":
         return "cuda" if available["cuda"] else "cpu"
-    kind = name.split(":")[0]
-    if kind not in available:
+    kind, _, number = name.partition(":")
+    if kind not in available or not (number.isdecimal() or name == kind):
         raise UsageError(f"Unknown device {name!r}; known: auto, {', '.join(available)}.")
-    if not available[kind]:
-        raise UsageError(f"This machine has no {kind} device that torch can use; use --device cpu.")
+    if not available[kind] or (kind == "cuda" and int(number or 0) >= torch.cuda.device_count()):
+        raise UsageError(f"This machine has no {name} device that torch can use; use --device cpu.")
     return name
 
 

@@ -17,11 +17,13 @@ from fitkit.initialisers.given import GivenInitialiser
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import correspondence, part_of
 from fitkit.keypoints.face_mesh import FACE_FROM_MESH, FACE_MESH_468
+from fitkit.models.skeletons import LEAVES
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 from fitkit.prior_files import load_prior
 from fitkit.problem import Initialiser, Observations, Problem
 from fitkit.recipe import Recipe
+from fitkit.registry import did_you_mean
 from fitkit.results import FitResult, PinholeCamera
 from fitkit.size import pixels_per_metre
 from fitkit.solvers.base import Status
@@ -100,6 +102,9 @@ def _initialiser(people: Sequence[Person], problem: Problem, model: SMPLFamilyMo
         return recipe.initialiser
     if any(person.start is None for person in people):
         raise UsageError("Give a start for every person, or for none.")
+    for name in {name: None for person in people for name in person.start or ()}:
+        if name not in LEAVES:
+            raise UsageError(f"No model has a leaf {name!r} to start from.{did_you_mean(name, LEAVES)}")
     usual = recipe.initialiser(problem)
     first = torch.arange(len(people), device=problem.observations.points.device) * usual.hypotheses
     parameters = usual.parameters.select(first)
@@ -113,6 +118,8 @@ def _encoded(model: SMPLFamilyModel, name: str, value: np.ndarray) -> Tensor:
     """Return one person's leaf as the model's layout has it: hands as coefficients, shape cut or filled with zeros."""
     tensor = torch.as_tensor(np.asarray(value, dtype=np.float64).ravel(), dtype=model.dtype, device=model.device)
     size = next(leaf.size for leaf in model.layout if leaf.name == name)
+    if not bool(tensor.isfinite().all()):
+        raise UsageError(f"The start's {name} must be finite numbers.")
     if model.hands is not None and name in ("left_hand_pose", "right_hand_pose") and len(tensor) == 45:
         hand = model.hands[name == "right_hand_pose"]
         return (tensor - hand.mean) @ hand.components.T

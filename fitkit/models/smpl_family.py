@@ -54,7 +54,7 @@ class SMPLFamilyModel:
     """Triangles."""
     betas: int
     """Number of shape coefficients; the other directions of `shape` are expressions."""
-    surface: Mapping[str, tuple[Int[Tensor, " _"], Float[Tensor, " _"]]]
+    surface: Mapping[str, tuple[Int[Tensor, " _"], Float[Tensor, " _"]]] = field(repr=False)
     """Landmark name -> vertices and their weights, which sum to 1."""
     hands: tuple[HandSpace, HandSpace] | None = None
     """Left and right hand; None for SMPL."""
