@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.models.routes import Group, PairRoute, Route
+from fitkit.models.routes import Directions, Group, PairRoute, Route
 
 
 @dataclass(frozen=True)
@@ -43,15 +43,15 @@ def left_jacobian_transposed(rotation_vectors: Float[Tensor, "M J 3"]) -> Float[
 
     J_l^T = sin(a) / a I - (1 - cos(a)) / a^2 [theta]_x + (1 - sin(a) / a) n n^T (Sola et al. 2018, equation 145).
     """
-    squared = rotation_vectors.square().sum(-1, keepdim=True)
-    angle = squared.sqrt()
+    angle = torch.linalg.vector_norm(rotation_vectors, dim=-1, keepdim=True)
     even = torch.sinc(angle / math.pi)
-    half = torch.sinc(angle / (2 * math.pi))
+    odd = torch.sinc(angle / (2 * math.pi)).square() * (-0.5 * rotation_vectors)
     # Of a tiny angle the quotient is wrong, and multiplied by its square.
-    along = (1 - even) / squared.clamp_min(torch.finfo(squared.dtype).tiny)
-    odd = cross_matrix(rotation_vectors * (-0.5 * half * half))
-    outer = (along * rotation_vectors)[..., None] * rotation_vectors[..., None, :]
-    return torch.diag_embed(even.expand(rotation_vectors.shape)) + odd + outer
+    along = (1 - even) / angle.square().clamp_min(torch.finfo(angle.dtype).tiny) * rotation_vectors
+    outer = (along[..., None] * rotation_vectors[..., None, :]).flatten(2)
+    x, y, z = odd.split(1, dim=-1)
+    rest = torch.cat([even, -z, y, z, even, -x, -y, x, even], dim=-1)
+    return (outer + rest).unflatten(2, (3, 3))
 
 
 def cross_matrix(vectors: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
@@ -73,66 +73,78 @@ class RowDerivatives:
             rows: direction of each row, world axes; what follows it is handed through beside the derivatives.
         """
         self.state, count = state, len(route.rows) - len(route.partial_joints)
-        self.above = state.rotations[:, route.parents]
-        self.above[:, 0] = torch.eye(3, dtype=rows.dtype, device=rows.device)
+        above = state.rotations.index_select(1, route.parents)
+        above[:, 0] = torch.eye(3, dtype=rows.dtype, device=rows.device)
+        self.into_above = above.mT.contiguous()
         self.axes = left_jacobian_transposed(state.rotation_vectors)
-        self.values = rows[:, route.rows].mT.contiguous()
-        directions = self.values[:, :3]
-        points = (state.placed.mT @ route.gather)[:, :, route.points]
-        moments = torch.linalg.cross(points, directions, dim=1)
-        self.wrenches = torch.cat([moments, directions * route.shares], dim=1)
-        world = self.axes @ self.above.mT
+        self.values = rows.index_select(1, route.rows).mT.contiguous()
+        self.wrenches = self._wrenches(route)
+        world = self.axes @ self.into_above
         about = torch.linalg.cross(state.positions[:, :, None].expand_as(world), world, dim=-1)
         twists = torch.cat([world, about], dim=-1)
         self.twists = twists.flatten(1, 2)
-        partial = twists[:, route.partial_joints] @ self.wrenches[:, :, count:].mT[..., None]
+        partial = twists.index_select(1, route.partial_joints) @ self.wrenches[:, :, count:].mT[..., None]
         self.partial = partial.flatten(1)
-        across = directions[:, :, route.pair_rows].mT[..., None, :] @ state.rotations[:, route.pair_joints]
-        self.in_frames = across[:, :, 0].mT.contiguous()
+        frames = state.rotations.index_select(1, route.pair_joints)
+        along = rows[..., None, :3].index_select(1, route.pair_rows) @ frames
+        self.in_frames = along.mT.permute(0, 2, 3, 1).contiguous().unbind(1)
+
+    def _wrenches(self, route: Route) -> Float[Tensor, "M 6 X"]:
+        """Return the wrench of each sorted row, then of each partial entry, about the body's own origin."""
+        pairs, owners = route.members
+        placed = self.state.placed.transpose(0, 1)
+        parts = placed.new_zeros(route.parts, *placed.shape[1:])
+        parts.index_add_(0, owners, placed.index_select(0, pairs))
+        points = parts.permute(1, 2, 0).index_select(2, route.points)
+        directions = self.values[:, :3]
+        return torch.cat([torch.linalg.cross(points, directions, dim=1), directions * route.shares], dim=1)
 
     def of(self, group: Group) -> Float[Tensor, "M C R"]:
         """Return the derivative of a group's rows with respect to its columns, then what came beside the directions."""
-        turned = self.twists[:, group.twists] @ self.wrenches[:, :, group.rows]
+        directions = self.values[:, :3, group.rows]
+        turned = self.twists.index_select(1, group.twists) @ self.wrenches[:, :, group.rows]
         turned *= group.whole
         if group.places.shape[1]:
             values = self.partial[:, 3 * group.partial.start : 3 * group.partial.stop]
-            turned.flatten(1).scatter_(1, group.places.expand(len(values), -1), values)
+            turned.flatten(1).scatter_(1, group.places.expand_as(values), values)
         if group.pairs is not None and group.pairs.pose is not None:
             self._correct(turned, group.pairs)
         pieces = [turned[:, : group.single]]
         if group.transl is not None:
-            pieces.append(self.values[:, :3, group.rows] * group.transl)
-        pieces += [components.expand(len(turned), -1, -1) @ turned[:, twists] for twists, components in group.spaces]
+            pieces.append(directions * group.transl)
+        pieces += [components @ turned[:, twists] for twists, components in group.spaces]
         if group.shape:
-            pieces.append(self._shaped(group))
+            pieces.append(self._shaped(group, directions))
         pieces.append(self.values[:, 3:, group.rows])
         return torch.cat(pieces, dim=1)
 
-    def _shaped(self, group: Group) -> Float[Tensor, "M S R"]:
+    def _shaped(self, group: Group, directions: Float[Tensor, "M 3 R"]) -> Float[Tensor, "M S R"]:
         """Return the derivative of a group's rows with respect to its shape coefficients."""
-        directions = self.values[:, :3, group.rows]
         if group.chain is None:
             moved = directions.new_zeros(len(directions), group.shape, directions.shape[2])
         else:
-            frames = self.above[:, group.chain.joints].mT.flatten(1, 2)
+            frames = self.into_above.index_select(1, group.chain.joints).flatten(1, 2)
             along = frames @ directions
             along *= group.chain.shares
-            moved = group.chain.offsets.expand(len(along), -1, -1) @ along
+            moved = group.chain.offsets @ along
+            still = group.shape - moved.shape[1]
+            moved = torch.nn.functional.pad(moved, (0, 0, 0, still)) if still else moved
         if group.pairs is not None:
-            self._gather(moved, group.pairs, self._contract(group.pairs, group.pairs.shape))
+            self._add_pairs(moved, group.pairs, group.pairs.shape)
         return moved
 
-    def _contract(self, pairs: PairRoute, directions: Float[Tensor, "3 S Z"]) -> Float[Tensor, "M S Z"]:
-        """Return how far each pair entry's point moves along its row with each coefficient."""
-        x, y, z = self.in_frames[:, :, pairs.entries].unsqueeze(2).unbind(1)
-        return (directions[0] * x).addcmul_(directions[1], y).addcmul_(directions[2], z)
-
-    def _gather(self, total: Tensor, pairs: PairRoute, entries: Float[Tensor, "M S Z"]) -> None:
-        """Add pair entries to their rows of a total (M, S, R)."""
-        own = total[:, :, : pairs.rows]
-        own += entries[:, :, : pairs.rows]
+    def _add_pairs(self, total: Float[Tensor, "M S R"], pairs: PairRoute, directions: Directions) -> None:
+        """Add how far each row's pairs move along it with each of some coefficients."""
+        x, y, z = (axis[..., pairs.entries] for axis in self.in_frames)
+        start = 0
+        for rows, (dx, dy, dz) in zip(pairs.levels, directions, strict=False):
+            part = slice(start, start + rows)
+            total[..., :rows].addcmul_(dx, x[..., part]).addcmul_(dy, y[..., part]).addcmul_(dz, z[..., part])
+            start += rows
         if pairs.others is not None:
-            own += entries[:, :, pairs.rows :] @ pairs.others.expand(len(entries), -1, -1)
+            dx, dy, dz = directions[-1]
+            rest = (dx * x[..., start:]).addcmul_(dy, y[..., start:]).addcmul_(dz, z[..., start:])
+            total[..., : pairs.others.shape[2]] += rest @ pairs.others
 
     def _correct(self, turned: Float[Tensor, "M T R"], pairs: PairRoute) -> None:
         """Add what the pose correctives contribute: they grow with R - 1 of every joint but the root."""
@@ -140,5 +152,6 @@ class RowDerivatives:
         joints, count = pairs.turning, len(pairs.turning)
         # d R = [J_l d theta]_x R, one matrix for each of the three axes.
         change = (cross_matrix(self.axes[:, joints]) @ self.state.local[:, joints, None]).flatten(-2)
-        features = self._contract(pairs, pairs.pose).unflatten(1, (count, 9))
-        self._gather(turned[:, -3 * count :], pairs, (change @ features).flatten(1, 2))
+        features = turned.new_zeros(len(turned), 9 * count, turned.shape[2])
+        self._add_pairs(features, pairs, pairs.pose)
+        turned[:, -3 * count :] += (change @ features.unflatten(1, (count, 9))).flatten(1, 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int
@@ -31,6 +32,11 @@ class KinematicTree:
     order: Int[Tensor, " J"]
     """For each joint, its place when root and levels are laid one after the other."""
 
+    @cached_property
+    def above(self) -> Int[Tensor, " J"]:
+        """Parent of each joint; the root's is itself."""
+        return torch.tensor([max(parent, 0) for parent in self.parents], device=self.order.device)
+
 
 def kinematic_tree(parents: Sequence[int], device: torch.device | None = None) -> KinematicTree:
     """Return the tree of joints whose parents come before them; the root is joint 0 with parent -1."""
@@ -52,18 +58,20 @@ def pose_joints(
     rotations: Float[Tensor, "M J 3 3"], joints_rest: Float[Tensor, "M J 3"], tree: KinematicTree
 ) -> tuple[Float[Tensor, "M J 3 3"], Float[Tensor, "M J 3"]]:
     """Return every joint's global rotation and position (metres) from rotations relative to the parents."""
-    parents = torch.tensor([max(parent, 0) for parent in tree.parents], device=joints_rest.device)
-    offsets = torch.cat([joints_rest[:, :1], joints_rest[:, 1:] - joints_rest[:, parents[1:]]], dim=1)
+    offsets = joints_rest - joints_rest.index_select(1, tree.above)
+    offsets = torch.cat([joints_rest[:, :1], offsets[:, 1:]], dim=1)
+    # Rows 0 0 0 1 below, so that a level is one product.
+    last = torch.zeros(4, dtype=offsets.dtype, device=offsets.device)
+    last[3] = 1
     local = torch.cat([rotations, offsets[..., None]], dim=-1)
+    local = torch.cat([local, last.expand(*local.shape[:2], 1, 4)], dim=-2)
     above = local[:, :1]
     laid = [above]
     for level in tree.levels:
-        parent = above[:, level.parents]
-        above = parent[..., :3] @ local[:, level.joints]
-        above = torch.cat([above[..., :3], above[..., 3:] + parent[..., 3:]], dim=-1)
+        above = above.index_select(1, level.parents) @ local.index_select(1, level.joints)
         laid.append(above)
-    posed = torch.cat(laid, dim=1)[:, tree.order]
-    return posed[..., :3], posed[..., 3]
+    posed = torch.cat(laid, dim=1).index_select(1, tree.order)
+    return posed[..., :3, :3], posed[..., :3, 3]
 
 
 def blend(

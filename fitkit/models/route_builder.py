@@ -11,11 +11,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fitkit.models.lbs import KinematicTree
-from fitkit.models.routes import ChainRoute, Group, PairRoute, Route
+from fitkit.models.routes import ChainRoute, Directions, Group, PairRoute, Route
 from fitkit.models.sparse import LandmarkPlan
 
-_PER_ENTRY, _PER_SQUARE, _PER_GROUP = 50.0, 60.0, 2e5
+_PER_ENTRY, _PER_SQUARE, _PER_GROUP = 50.0, 60.0, 5e5
 """What an entry of a group's Jacobian, an entry of its curvature and one more group cost, in multiplications."""
+_MANY = 24
+"""Rows that must have a second pair, or a third, for these to be added at once."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class RouteBuilder:
         above = np.concatenate([np.zeros_like(offsets[:1]), offsets[[max(parent, 0) for parent in parents[1:]]]])
         self.coefficients = np.array([coefficient for coefficient, _ in free.shape], dtype=int)
         self.offsets = (offsets - above)[..., self.coefficients]
+        self.displacing = (self.offsets != 0).any((0, 1))
         self.directions = plan.directions.cpu().numpy()[..., self.coefficients]
         self._survey()
 
@@ -173,6 +176,7 @@ class _Laid:
         spaces = [s for s, hit in zip(b.free.spaces, blocks[len(b.free.joints) : count], strict=True) if hit]
         joints = [joint for joint, _ in singles] + [joint for space in spaces for joint in space[0]]
         shape = np.flatnonzero(blocks[count + 1 :])
+        shape = shape[np.argsort(~b.displacing[shape], kind="stable")]
         rows, entries = self._sorted(points, bool(len(shape)) or b.plan.pose_directions is not None)
         owners = self.row_point[rows]
         columns = [first + i for _, first in singles for i in range(3)]
@@ -201,12 +205,12 @@ class _Laid:
         )
 
     def _sorted(self, points: np.ndarray, shaped: bool) -> tuple[list[int], list[list[int]]]:
-        """Return the rows at some points, those with pairs to differentiate first, and the pairs of these."""
+        """Return the rows at some points, those with most pairs to differentiate first, and the pairs of each."""
         b = self.builder
         pairs = {p: np.flatnonzero(b.member[p] & ~b.centre).tolist() if shaped else [] for p in points.tolist()}
         rows = np.flatnonzero(np.isin(self.row_point, points)).tolist()
-        rows.sort(key=lambda row: not pairs[self.row_point[row]])
-        return rows, [pairs[self.row_point[row]] for row in rows if pairs[self.row_point[row]]]
+        rows.sort(key=lambda row: -len(pairs[self.row_point[row]]))
+        return rows, [pairs[self.row_point[row]] for row in rows]
 
     def _partial(self, rows: list[int], joints: list[int]) -> tuple[slice, np.ndarray]:
         start, places = len(self.parts), []
@@ -219,35 +223,40 @@ class _Laid:
 
     def _chain(self, owners: np.ndarray, shape: np.ndarray) -> ChainRoute | None:
         b = self.builder
-        offsets = b.offsets[..., shape]
+        offsets = b.offsets[..., shape[b.displacing[shape]]]
         joints = np.flatnonzero((offsets != 0).any((1, 2)) & (b.share[owners] != 0).any(0))
         if not len(joints):
             return None
         return ChainRoute(
             joints=self.tensor(joints),
             shares=self.tensor(b.share[owners][:, joints].T.repeat(3, axis=0)),
-            offsets=self.tensor(offsets[joints].reshape(-1, len(shape)).T)[None],
+            offsets=self.tensor(offsets[joints].reshape(3 * len(joints), -1).T)[None],
         )
 
     def _pairs(self, start: int, entries: list[list[int]], joints: list[int], shape: np.ndarray) -> PairRoute | None:
-        if not entries:
+        if not any(entries):
             return None
         b, first = self.builder, len(self.pairs)
-        further = [(row, q) for row, pairs in enumerate(entries) for q in pairs[1:]]
-        listed = [(row, pairs[0]) for row, pairs in enumerate(entries)] + further
+        ranked = [
+            [(row, pairs[k]) for row, pairs in enumerate(entries) if len(pairs) > k] for k in range(len(entries[0]))
+        ]
+        many = [level for k, level in enumerate(ranked) if k == 0 or len(level) >= _MANY]
+        further = [entry for level in ranked[len(many) :] for entry in level]
+        others = np.zeros((len(further), len({row for row, _ in further})))
+        others[np.arange(len(further)), [row for row, _ in further]] = 1
+        listed = [entry for level in ranked for entry in level]
         self.pairs += [(start + row, q) for row, q in listed]
         chosen = [q for _, q in listed]
-        others = np.zeros((len(further), len(entries)))
-        others[np.arange(len(further)), [row for row, _ in further]] = 1
+        levels = tuple(len(level) for level in many)
         pose, turning = None, [joint for joint in joints if joint]
         if b.plan.pose_directions is not None and turning:
             features = [9 * (joint - 1) + i for joint in turning for i in range(9)]
-            pose = b.plan.pose_directions[chosen][:, :, features].permute(1, 2, 0).contiguous()
+            pose = _levels(b.plan.pose_directions[chosen][:, :, features], levels)
         return PairRoute(
             entries=slice(first, len(self.pairs)),
-            rows=len(entries),
+            levels=levels,
             others=self.tensor(others)[None] if further else None,
-            shape=self.tensor(b.directions[chosen][..., shape].transpose(1, 2, 0)),
+            shape=_levels(self.tensor(b.directions[chosen][..., shape]), levels),
             pose=pose,
             turning=self.tensor(np.array(turning, dtype=int)),
         )
@@ -259,7 +268,7 @@ class _Laid:
         for row, joint in self.parts:
             kinds.setdefault((int(self.row_point[row]), joint), len(kinds))
         parts = [(b.member[p] & b.carried[:, joint]) for p, joint in kinds]
-        gather = np.concatenate([b.member, np.array(parts, dtype=bool).reshape(-1, len(b.owner))])
+        member, pair = np.nonzero(np.concatenate([b.member, np.array(parts, dtype=bool).reshape(-1, len(b.owner))]))
         owners = self.row_point[self.rows]
         points = [*owners, *(len(b.member) + kinds[int(self.row_point[r]), j] for r, j in self.parts)]
         shares = [*b.share[owners, 0], *(b.share[self.row_point[row], joint] for row, joint in self.parts)]
@@ -267,12 +276,13 @@ class _Laid:
         return Route(
             plan=b.plan,
             parents=self.tensor(np.maximum(b.parents, 0)),
-            gather=self.tensor(gather.T.astype(float)),
+            parts=len(b.member) + len(kinds),
+            members=(self.tensor(pair), self.tensor(member)),
             rows=self.tensor(np.array([*self.rows, *(row for row, _ in self.parts)], dtype=int)),
             points=self.tensor(np.array(points, dtype=int)),
             shares=self.tensor(np.array(shares, dtype=float)),
             partial_joints=self.tensor(np.array([joint for _, joint in self.parts], dtype=int)),
-            pair_rows=self.tensor(pairs[:, 0]),
+            pair_rows=self.tensor(np.array(self.rows, dtype=int)[pairs[:, 0]]),
             pair_joints=self.tensor(b.joint[pairs[:, 1]]),
             groups=tuple(self.groups),
         )
@@ -287,3 +297,10 @@ def _segments(
         found.append((slice(start, start + 3 * len(joints)), components[None]))
         start += 3 * len(joints)
     return tuple(found)
+
+
+def _levels(directions: Float[Tensor, "Z 3 S"], levels: tuple[int, ...]) -> Directions:
+    """Return directions by level and axis."""
+    sizes = [*levels, len(directions) - sum(levels)]
+    pieces = [part.permute(1, 2, 0).contiguous() for part in directions.split(sizes)]
+    return tuple((axes[0], axes[1], axes[2]) for axes in pieces if axes.shape[2])

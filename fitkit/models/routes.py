@@ -15,6 +15,9 @@ from torch import Tensor
 
 from fitkit.models.sparse import LandmarkPlan
 
+Directions = tuple[tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"], Float[Tensor, "_ _"]], ...]
+"""Change of points along x, y and z, each (coefficients, entries): one for each level, then one for the rest."""
+
 
 @dataclass(frozen=True)
 class ChainRoute:
@@ -24,8 +27,8 @@ class ChainRoute:
     """Joints whose place in the parent's frame changes."""
     shares: Float[Tensor, "F R"]
     """Share of the row's point at or below each, three times."""
-    offsets: Float[Tensor, "1 S F"]
-    """Change of the joints' places."""
+    offsets: Float[Tensor, "1 _ F"]
+    """Change of the joints' places with the first of the group's coefficients; the others do not move joints."""
 
 
 @dataclass(frozen=True)
@@ -33,14 +36,14 @@ class PairRoute:
     """How a group's rows are moved by what changes their points in the joints' frames."""
 
     entries: slice
-    """Which of the route's pair entries: the first pairs of the first R' rows, then all further ones."""
-    rows: int
-    """R', how many rows have any."""
+    """Which of the route's pair entries: the first pairs of all rows that have any, the second pairs, and so on."""
+    levels: tuple[int, ...]
+    """How many rows, always the group's first, have a first pair, a second, and so on while they are many."""
     others: Float[Tensor, "1 _ _"] | None
-    """1 where a further entry belongs to a row; None when there are none."""
-    shape: Float[Tensor, "3 S Z"]
-    """Change of each entry's point with the shape."""
-    pose: Float[Tensor, "3 _ Z"] | None
+    """1 where one of the few entries after these belongs to a row; None when there are none."""
+    shape: Directions
+    """Change of the entries' points with the shape."""
+    pose: Directions | None
     """Change with the pose's corrective features; None where the model has none."""
     turning: Int[Tensor, " _"]
     """Joints of these features: all of the group's but the root."""
@@ -88,18 +91,20 @@ class Route:
     """The points."""
     parents: Int[Tensor, " J"]
     """Parent of each joint; the root's is itself."""
-    gather: Float[Tensor, "Q G"]
-    """1 where a pair belongs to a point, or to the part of a point that some joint carries."""
+    parts: int
+    """G: how many points, and parts of points that some joint carries, there are."""
+    members: tuple[Int[Tensor, " L"], Int[Tensor, " L"]]
+    """Pairs, and the point or part to which each belongs."""
     rows: Int[Tensor, " X"]
     """Row, as given, of each sorted row (the first R), then of each partial entry."""
     points: Int[Tensor, " X"]
-    """Column of `gather` for each."""
+    """Point or part of each."""
     shares: Float[Tensor, " X"]
     """Share of the point that is carried: 1 for a landmark, 0 for a vector, less in part."""
     partial_joints: Int[Tensor, " E"]
     """Joint of each partial entry."""
     pair_rows: Int[Tensor, " Z"]
-    """Sorted row of each pair entry."""
+    """Row, as given, of each pair entry."""
     pair_joints: Int[Tensor, " Z"]
     """Joint of each pair entry."""
     groups: tuple[Group, ...]

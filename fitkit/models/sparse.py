@@ -47,8 +47,8 @@ class LandmarkPlan:
         positions: Float[Tensor, "M J 3"],
     ) -> Float[Tensor, "M Q 3"]:
         """Return each pair's contribution to its landmark: R P + w t, metres."""
-        turned = (rotations[:, self.pair_joint] @ points[..., None])[..., 0]
-        return turned + self.share[:, None] * positions[:, self.pair_joint]
+        turned = (rotations.index_select(1, self.pair_joint) @ points[..., None])[..., 0]
+        return turned.addcmul(self.share[:, None], positions.index_select(1, self.pair_joint))
 
     def gathered(self, values: Float[Tensor, "M Q ..."]) -> Float[Tensor, "M K ..."]:
         """Return the sum of the pairs' values over each landmark's pairs."""
