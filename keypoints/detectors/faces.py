@@ -41,7 +41,7 @@ def read_face(network: Network, picture: Picture, region: Region) -> Face:
     return Face(
         points=region.to_picture(raw[:, :2]),
         depth=raw[:, 2] * region.side,
-        flag=float(sigmoid(flag.reshape(-1)[0])),
+        flag=float(sigmoid(flag.reshape(-1))[0]),
         region=region,
     )
 

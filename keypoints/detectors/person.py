@@ -12,8 +12,16 @@ from fitkit.keypoints.detectors.faces import Face
 from fitkit.keypoints.detectors.masks import carry_mask, hide
 from fitkit.keypoints.detectors.pose import SWAP, Pose, Veil, read_pose
 from fitkit.keypoints.detectors.regions import Picture, Region
-from fitkit.keypoints.detectors.scoring import facing, person_score, point_confidence, similarity
-from fitkit.keypoints.detectors.search import Seed
+from fitkit.keypoints.detectors.scoring import (
+    HEADS,
+    facing,
+    head_fits,
+    head_size,
+    person_score,
+    point_confidence,
+    similarity,
+)
+from fitkit.keypoints.detectors.search import FACE_DROP, FACE_SIDE, Seed
 from fitkit.keypoints.detectors.tflite import Network
 
 SIZE = 1.0 / 3.0
@@ -28,6 +36,8 @@ KNOWN = (0.9, 0.7)
 """Least score of a person, and least similarity, from which a first look is taken for that person again."""
 RIVAL = (0.25, 0.45)
 """Similarity from which two skeletons are rivals: when they share a head, and when not."""
+CRAMPED = -1.5
+"""Standard deviations by which a body may be too small for its head before it is looked for again, larger."""
 SETTLED = 0.8
 """Similarity of two looks from which no third is needed."""
 
@@ -84,11 +94,29 @@ def look_closely(
         return None
     if any(_is_seen_by(first, person) for person in known):
         return None
+    person = _improve(network, picture, first, veil)
+    if head_fits(head_size(person.points), person.region.side) > CRAMPED:
+        return person
+    # The network has crammed a whole body into the part that the picture shows: offer it the room that the head wants.
+    first = read_pose(network, picture, _room_for(person), veil)
+    larger = _improve(network, picture, first, veil)
+    return larger if larger.score > person.score else person
+
+
+def _improve(network: Network, picture: Picture, first: Pose, veil: Veil | None) -> Person:
+    """Return the person of a first look, from one or two more and one in a mirror."""
     look = read_pose(network, picture, first.next_region, veil)
     if alike(first, look) < SETTLED:
         look = read_pose(network, picture, look.next_region, veil)
     mirrored = read_pose(network, picture, look.region.mirror(), veil)
     return fuse(look, mirrored, (picture.width, picture.height))
+
+
+def _room_for(person: Person) -> Region:
+    """Return where a body of usual size would be, below a person's head."""
+    side = HEADS[0] * head_size(person.points)
+    centre = person.head + person.region.axes[:, 1] * side * FACE_DROP / FACE_SIDE
+    return Region((float(centre[0]), float(centre[1])), side, person.region.rotation)
 
 
 def look_again(network: Network, picture: Picture, person: Person, others: Sequence[Person]) -> Person:
@@ -149,8 +177,8 @@ def fuse(look: Pose, mirrored: Pose, size: tuple[int, int]) -> Person:
         mirrored: the same region in a mirror, its sides already named rightly.
         size: (width, height) of the picture in pixels.
     """
-    score = person_score((look.peak + mirrored.peak) / 2.0, alike(look, mirrored), min(look.flag, mirrored.flag))
-    if alike(look, exchange_sides(mirrored)) > alike(look, mirrored) + 0.1:
+    agreement, flag = alike(look, mirrored), min(look.flag, mirrored.flag)
+    if alike(look, exchange_sides(mirrored)) > agreement + 0.1:
         if mirrored.peak.mean() > look.peak.mean():
             look, mirrored = mirrored, exchange_sides(look)
         else:
@@ -167,12 +195,13 @@ def fuse(look: Pose, mirrored: Pose, size: tuple[int, int]) -> Person:
     confidence = point_confidence((look.peak + mirrored.peak) / 2.0, apart, visibility, own)
     world = weight[0] * look.world + weight[1] * mirrored.world
     confidence[:HEAD] *= facing(world)
+    fit = head_fits(head_size(points), look.region.side)
     return Person(
         points=points,
         confidence=np.where(inside, confidence, 0.0),
         visibility=visibility,
         world=world,
-        score=score,
+        score=person_score((look.peak + mirrored.peak) / 2.0, agreement, flag, fit),
         region=look.region,
         mask=mask,
     )

@@ -36,21 +36,47 @@ EVIDENCE_WEIGHTS = (2.0, 3.0, -1.8)
 """Added to the score's logit: times the face's flag, times the best proposal's score, and a constant."""
 POINT_WEIGHTS = (4.9, -0.19, 0.27, 0.08, -3.57)
 """Of the point's peak, the logarithm of two looks' disagreement, the visibility's logit, the mask's logit; constant."""
+HEADS = (24.0, 0.27)
+"""Side of the body's region over `head_size`: the median over people seen, and the deviation of its logarithm."""
 BEHIND = (0.15, 0.1)
 """Distance behind the middle of the ears, in widths of the head, at which half of the points are unseen; its spread."""
 
 
-def person_score(peak: np.ndarray, alike: float, flag: float) -> float:
+def person_score(peak: np.ndarray, alike: float, flag: float, fit: float = 0.0) -> float:
     """Return the probability that a skeleton is a person's.
 
     Args:
         peak: (33,) heights of the points' heatmaps.
         alike: similarity of two looks.
         flag: the network's own probability, the lower one of the two looks.
+        fit: how well head and body fit, from `head_fits`; up to one standard deviation does not count.
     """
     higher = float(np.sort(peak)[-16:].mean())
     cues = (higher, alike, float(logit(np.array(flag))), 1.0)
-    return float(sigmoid(np.dot(PERSON_WEIGHTS, cues)))
+    return float(sigmoid(np.asarray(np.dot(PERSON_WEIGHTS, cues) - max(abs(fit) - 1.0, 0.0) ** 2)))
+
+
+def head_size(points: np.ndarray) -> float:
+    """Return the root of the squared distances between the eyes and from the eyes to the mouth, in pixels.
+
+    Args:
+        points: (33, 2) pixels; 2 and 5 are the eyes, 9 and 10 the mouth's corners.
+    """
+    eyes = points[[2, 5]]
+    across = eyes[0] - eyes[1]
+    along = eyes.mean(0) - points[9:11].mean(0)
+    return float(np.sqrt((across**2).sum() + (along**2).sum()))
+
+
+def head_fits(head: float, side: float) -> float:
+    """Return by how many standard deviations a body is too large (above 0) or too small for its head.
+
+    Args:
+        head: from `head_size`.
+        side: of the body's region, in pixels.
+    """
+    typical, spread = HEADS
+    return float(np.log(max(side, 1e-6) / max(head, 1e-6) / typical) / spread)
 
 
 def weigh_evidence(score: float, face: float, proposal: float) -> float:
@@ -62,7 +88,9 @@ def weigh_evidence(score: float, face: float, proposal: float) -> float:
         proposal: the best score of the detector's proposals of this person, 0 where there was none.
     """
     weight_face, weight_proposal, constant = EVIDENCE_WEIGHTS
-    return float(sigmoid(logit(np.array(score)) + weight_face * face + weight_proposal * proposal + constant))
+    return float(
+        sigmoid(np.asarray(logit(np.array(score)) + weight_face * face + weight_proposal * proposal + constant))
+    )
 
 
 def point_confidence(peak: np.ndarray, apart: np.ndarray, visibility: np.ndarray, mask: np.ndarray) -> np.ndarray:
@@ -118,9 +146,9 @@ def closeness(points: np.ndarray, others: np.ndarray, size: np.ndarray | float) 
 
 def sigmoid(values: np.ndarray) -> np.ndarray:
     """Return the logistic function of values, in [0, 1]."""
-    return 1.0 / (1.0 + np.exp(-np.clip(values, -80.0, 80.0)))
+    return np.asarray(1.0 / (1.0 + np.exp(-np.clip(values, -80.0, 80.0))))
 
 
 def logit(probability: np.ndarray) -> np.ndarray:
     """Return the inverse of `sigmoid`, kept finite."""
-    return np.log((probability + 0.01) / (1.01 - probability))
+    return np.asarray(np.log((probability + 0.01) / (1.01 - probability)))
