@@ -12,7 +12,7 @@ from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import MEDIAPIPE_HOLISTIC
 from fitkit.keypoints.detectors.faces import face_confidence
 from fitkit.keypoints.detectors.hands import WRISTS, Hand, drop_doubles, look_at_hand
-from fitkit.keypoints.detectors.masks import paint_mask
+from fitkit.keypoints.detectors.masks import OUTSIDE, carry_mask, paint_mask
 from fitkit.keypoints.detectors.networks import load_networks
 from fitkit.keypoints.detectors.people import PeopleFinder
 from fitkit.keypoints.detectors.person import Person
@@ -128,10 +128,15 @@ def _gather(person: Person, left: Hand | None, right: Hand | None) -> tuple[np.n
 
 
 def _masks(picture: Picture, people: list[Person]) -> np.ndarray:
-    """Return (P, H, W) bool: the pixels of each person."""
+    """Return (P, H, W) bool: the pixels of each person, none of them two people's."""
     masks = np.zeros((len(people), picture.height, picture.width), dtype=bool)
-    for mask, person in zip(masks, people, strict=True):
-        paint_mask(mask, person.mask, person.region)
+    for i, (mask, person) in enumerate(zip(masks, people, strict=True)):
+        logits = person.mask
+        for j, other in enumerate(people):
+            if i != j:
+                theirs = carry_mask(other.mask, other.region, person.region, len(logits))
+                logits = np.where((theirs > logits) | ((theirs == logits) & (j < i)), OUTSIDE, logits)
+        paint_mask(mask, logits, person.region)
     return masks
 
 
