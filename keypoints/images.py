@@ -179,8 +179,8 @@ def _decode(path: Path, picture: PillowImage.Image) -> tuple[np.ndarray, float]:
             raise InputError(
                 f"{path} was cut short: {missing:.0%} of the picture is missing; get a whole copy of it."
             ) from error
-    upright = ImageOps.exif_transpose(picture)
-    return np.ascontiguousarray(_to_rgb(upright)), missing
+    ImageOps.exif_transpose(picture, in_place=True)
+    return _to_rgb(picture), missing
 
 
 def _missing_rows(pixels: np.ndarray) -> float:
@@ -199,8 +199,8 @@ def _to_rgb(picture: PillowImage.Image) -> np.ndarray:
     if picture.mode in ("LA", "PA", "RGBA", "RGBa", "La") or "transparency" in picture.info:
         over = picture.convert("RGBA")
         white = pillow.new("RGBA", over.size, (255, 255, 255, 255))
-        return np.asarray(pillow.alpha_composite(white, over).convert("RGB"))
-    return np.asarray(picture.convert("RGB"))
+        return np.array(pillow.alpha_composite(white, over).convert("RGB"))
+    return np.array(picture if picture.mode == "RGB" else picture.convert("RGB"))
 
 
 def _grey_to_rgb(values: np.ndarray) -> np.ndarray:

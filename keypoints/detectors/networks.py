@@ -9,14 +9,12 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from fitkit.errors import ModelNotFoundError
 from fitkit.files import atomic_write, make_folder
-from fitkit.keypoints.detectors.wheel import REQUIREMENT, WheelError, download_wheel
 from fitkit.paths import cache_folder, data_folder, model_folders
 
 
@@ -121,6 +119,9 @@ def fetch_networks(report: Callable[[str], None] | None = None) -> None:
         ModelNotFoundError: they cannot be fetched.
         OutputError: the folder cannot be written.
     """
+    # Imported only here: they take time, and most runs fetch nothing.
+    from fitkit.keypoints.detectors.wheel import REQUIREMENT, WheelError, download_wheel
+
     folder = make_folder(networks_folder())
     (report or _to_stderr)(f"Fetching the detector's networks ({REQUIREMENT}, 36 MB, once) into {folder}")
     try:
@@ -174,6 +175,8 @@ def _read(path: Path, network: NetworkFile) -> bytes | None:
 
 
 def _read_member(wheel: Path, network: NetworkFile) -> bytes | None:
+    import zipfile
+
     try:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(network.member)
@@ -183,6 +186,8 @@ def _read_member(wheel: Path, network: NetworkFile) -> bytes | None:
 
 
 def _how_to_bring(reason: str) -> str:
+    from fitkit.keypoints.detectors.wheel import REQUIREMENT
+
     return (
         f"The detector's networks are not installed and could not be fetched: {reason}. Put the wheel of {REQUIREMENT} "
         f"(any platform's) into {model_folders()[0] if model_folders() else data_folder()}, or bring keypoints of "
