@@ -89,6 +89,19 @@ def distort(flat: Float[Tensor, "B N K 2"], distortion: Float[Tensor, "B N 5"]) 
     return torch.stack([x_new, y_new], dim=-1)
 
 
+def distortion_slopes(flat: Float[Tensor, "B N K 2"], distortion: Float[Tensor, "B N 5"]) -> Float[Tensor, "B N K 2 2"]:
+    """Return the derivative of `distort` with respect to the normalised image points."""
+    k1, k2, p1, p2, k3 = distortion[..., None, :].unbind(-1)
+    x, y = flat.unbind(-1)
+    r2 = x * x + y * y
+    radial = 1 + r2 * (k1 + r2 * (k2 + r2 * k3))
+    steeper = 2 * (k1 + r2 * (2 * k2 + 3 * r2 * k3))
+    mixed = steeper * x * y + 2 * p1 * x + 2 * p2 * y
+    x_by_x = radial + steeper * x * x + 2 * p1 * y + 6 * p2 * x
+    y_by_y = radial + steeper * y * y + 6 * p1 * y + 2 * p2 * x
+    return torch.stack([x_by_x, mixed, mixed, y_by_y], dim=-1).unflatten(-1, (2, 2))
+
+
 def focal_from_field_of_view(field_of_view: float, extent: float) -> float:
     """Return the focal length in pixels for a field of view (radians) over an extent of pixels."""
     if not 0 < field_of_view < math.pi:

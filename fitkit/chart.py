@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fitkit.camera import NEAREST_DEPTH
+from fitkit.camera import NEAREST_DEPTH, distort, distortion_slopes
 from fitkit.scene import Scene
 
 Point = str | tuple[str, str]
@@ -120,8 +120,6 @@ class Chart:
     ) -> list[Linearised]:
         """Return residuals that are scaled pixels of landmarks."""
         camera = self.scene.camera
-        if camera.distortion is not None:
-            raise TypeError("Lens distortion has no closed-form Jacobian here; use L-BFGS, or undistort the keypoints.")
         points = camera.to_camera(self.scene.landmarks(names))
         depth = points[..., 2:].clamp_min(NEAREST_DEPTH)
         flat = points[..., :2] / depth
@@ -129,6 +127,9 @@ class Chart:
         moving = flat * (points[..., 2:] > NEAREST_DEPTH)
         axes = torch.eye(2, dtype=flat.dtype, device=flat.device).expand(*flat.shape, 2)
         through = torch.cat([axes, -moving[..., None]], dim=-1) * (scaling[..., None] / depth)[..., None]
+        if camera.distortion is not None:
+            through = distortion_slopes(flat, camera.distortion) @ through
+            flat = distort(flat, camera.distortion)
         through = camera.intrinsics[..., None, :2, :2] @ through
         if camera.R_camera_world is not None:
             through = through @ camera.R_camera_world[..., None, :, :]

@@ -11,7 +11,15 @@ import pytest
 import roma
 import torch
 
-from fitkit.camera import NEAREST_DEPTH, Camera, choose_focal, focal_from_field_of_view, pinhole
+from fitkit.camera import (
+    NEAREST_DEPTH,
+    Camera,
+    choose_focal,
+    distort,
+    distortion_slopes,
+    focal_from_field_of_view,
+    pinhole,
+)
 from fitkit.errors import UsageError
 
 
@@ -67,6 +75,16 @@ def test_projection_is_opencvs(coefficients):
         np.array(coefficients),
     )
     np.testing.assert_allclose(camera.project(points)[0, 0].numpy(), expected[:, 0], atol=1e-8)
+
+
+def test_the_slopes_of_distortion_are_its_derivative():
+    flat, coefficients = 0.4 * _random(2, 3, 5, 2), 0.2 * _random(2, 3, 5, seed=1)
+    leaf = flat.clone().requires_grad_(True)
+    moved = distort(leaf, coefficients)
+    expected = torch.stack(
+        [torch.autograd.grad(moved[..., k].sum(), leaf, retain_graph=True)[0] for k in range(2)], dim=-2
+    )
+    torch.testing.assert_close(distortion_slopes(flat, coefficients), expected)
 
 
 def test_points_behind_the_camera_stay_finite_and_so_do_their_gradients():

@@ -349,6 +349,31 @@ def test_single_precision_fits_too():
 
 
 def test_parameters_stay_parameters(solved):
-    assert isinstance(solved.parameters, Parameters) and not any(
-        leaf.requires_grad for leaf in solved.parameters.values()
-    )
+    assert isinstance(solved.parameters, Parameters)
+    assert not any(leaf.requires_grad for leaf in solved.parameters.values())
+
+
+def test_what_is_not_seen_is_less_certain():
+    whole = pictures_of(standing_people([20]))[0]
+    upper = keep_only(whole, lambda name: not any(part in name for part in ("knee", "ankle", "toe", "heel")))
+    found = _fit([whole, upper])
+    deviation = found.joint_deviation[:, 0]
+    assert deviation.shape == (2, 55, 3) and bool((deviation > 0).all())
+    place = {name: k for k, name in enumerate(found.problem.model.joint_names)}
+    ankles = [place["left_ankle"], place["right_ankle"]]
+    assert bool((deviation[1, ankles] > 2 * deviation[0, ankles]).all())
+    assert float(deviation[..., 2].median()) > float(deviation[..., :2].median()), "depth is the least certain"
+
+
+@pytest.mark.parametrize("solver", SOLVERS.names())
+def test_a_lens_that_distorts_is_fitted(solver):
+    problem = _placed()
+    bent = replace(problem.camera, distortion=torch.tensor([0.1, -0.05, 0.0, 0.0, 0.0]).double().expand(2, 1, 5))
+    points = bent.project(problem.model(problem.start).landmarks(problem.observations.landmarks))
+    problem = replace(problem, camera=bent, observations=replace(problem.observations, points=points))
+    found = fit(problem, _Proposals((0.1,)), [_stage(400 if solver == "adam" else 50, solver=solver)])
+    assert_same(found.parameters["transl"], problem.start["transl"], 5e-3)
+    # The focal length's slope runs through the distortion, too.
+    wrong = replace(problem, camera=bent.with_focal_length(1.1 * bent.focal_length))
+    again = fit(wrong, _Proposals((0.0,)), [_stage(800, free=("focal_length",), solver=solver)])
+    torch.testing.assert_close(again.parameters["focal_length"], bent.focal_length, rtol=1e-2, atol=0)
