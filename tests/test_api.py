@@ -297,6 +297,16 @@ def test_three_points_are_enough():
     assert found.status != "non_finite" and np.isfinite(found.vertices).all()
 
 
+def test_an_overflow_is_a_status(tmp_path):
+    good, wild = _pictures(2)
+    found = fitkit.fit([good, replace(wild, points=1e200 * wild.points)], recipe=BRIEF)
+    assert [one.status == "non_finite" for one in found] == [False, True]
+    (alone,) = fitkit.fit(good, recipe=BRIEF)
+    _assert_same(found[0], alone)
+    found[1].save(tmp_path, ["npz"])
+    assert "non finite" in fitkit.load_result(tmp_path).summary
+
+
 def test_keypoints_must_know_their_picture():
     with pytest.raises(InputError, match="size of the picture is not recorded"):
         usable_people(replace(_pictures(1)[0], image_size=None))
