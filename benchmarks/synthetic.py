@@ -75,10 +75,11 @@ def sample_people(
     parameters = parameters.replace({"betas": parameters["betas"][:, :1]})
     focal = torch.full((count,), 1.3 * size, dtype=model.dtype)
     camera = pinhole(focal, torch.full((count, 2), float(size), dtype=model.dtype))
-    return SyntheticPeople(parameters, camera, _project(model, parameters, camera, size))
+    return SyntheticPeople(parameters, camera, keypoints_of(model, parameters, camera, size))
 
 
-def _project(model: SMPLFamilyModel, parameters: Parameters, camera: Camera, size: int) -> list[Keypoints]:
+def keypoints_of(model: SMPLFamilyModel, parameters: Parameters, camera: Camera, size: int) -> list[Keypoints]:
+    """Return the noise-free keypoints of people, one picture each, with the first one's focal length."""
     found = correspondence(SMPLIFYX_118, model.landmark_names)
     names = tuple(name for name, ok in zip(SMPLIFYX_118, found.mask, strict=True) if ok)
     landmarks = tuple(model.landmark_names[i] for i in found.indices[found.mask])
