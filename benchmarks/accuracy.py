@@ -22,7 +22,7 @@ import torch
 from scipy.linalg import orthogonal_procrustes
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT / "benchmarks"), str(ROOT / "tools")]
+sys.path.insert(0, str(ROOT / "tools"))
 from mocap_prior.data import load_poses
 from synthetic import SyntheticPeople, keypoints_of, sample_people
 
