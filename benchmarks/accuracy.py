@@ -1,10 +1,10 @@
 """How far fits are from the truth in space, on synthetic people whose focal length the fitter does not know.
 
-    python benchmarks/accuracy.py --mocap train.npz [--people 64] [--noise 2] [--points all] [--recipes default smplifyx]
+    python benchmarks/accuracy.py --mocap train.npz [--people 64] [--noise 2] [--points all] [--recipes default]
 
-Poses are held-out clips of a motion-capture file (the split of tools/train_pose_prior.py), shapes and hands are drawn, people
-face anywhere, the field of view is 35 to 70 degrees, and every keypoint gets Gaussian noise (pixels at 1000 px). Prints
-mean and median errors in mm; writes benchmarks/results/accuracy.json with --save.
+Poses are held-out clips of a motion-capture file (the split of tools/train_pose_prior.py), shapes and hands are drawn,
+people face anywhere, the field of view is 35 to 70 degrees, and every keypoint gets Gaussian noise (pixels at 1000 px).
+Prints mean and median errors in mm; writes benchmarks/results/accuracy.json with --save.
 """
 
 from __future__ import annotations
@@ -21,8 +21,7 @@ import roma
 import torch
 from scipy.linalg import orthogonal_procrustes
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT / "tools"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
 from mocap_prior.data import load_poses
 from synthetic import SyntheticPeople, keypoints_of, sample_people
 
@@ -34,6 +33,7 @@ from fitkit.model_files import load_model
 from fitkit.models.arrays import ModelChoice
 from fitkit.models.smpl_family import SMPLFamilyModel
 
+RESULTS = Path(__file__).parent / "results"
 SIZE = 1000
 UPPER = (0, 3, 6, 9, *range(12, 22))
 """Body joints above the hips, and the pelvis."""
@@ -147,8 +147,8 @@ def main() -> None:
                     flush=True,
                 )
     if arguments.save:
-        (ROOT / "benchmarks" / "results").mkdir(exist_ok=True)
-        (ROOT / "benchmarks" / "results" / "accuracy.json").write_text(json.dumps(reports, indent=2) + "\n")
+        RESULTS.mkdir(exist_ok=True)
+        (RESULTS / "accuracy.json").write_text(json.dumps(reports, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -120,8 +120,14 @@ def _people(pictures: Sequence[Keypoints], recipe: Recipe, focal: float | None, 
         raise UsageError("Give either focal (pixels) or fov (degrees), not both.")
     people = []
     for keypoints in pictures:
+        try:
+            usable = usable_people(keypoints)
+        except InputError as error:
+            if len(pictures) == 1:
+                raise
+            warnings.warn(f"{error} It was left out.", stacklevel=3)
+            continue
         length, source = _focal_of(keypoints, recipe, focal, fov)
-        usable = usable_people(keypoints)
         # People of one photo share a camera: refining it for each alone would shuffle them in depth.
         refine = source == "default" and len(usable) == 1
         people += [Person(keypoints, index, length, source, refine) for index in usable]

@@ -39,8 +39,9 @@ BONES: tuple[tuple[str, str], ...] = (
 class BoneDirections(ResidualTerm):
     """Robust difference of unit vectors along bones between the body and the detector's guess in space.
 
-    Only directions are compared: the guess has no scale or place of its own. Its axes are the camera's as if the
-    person stood on the optical axis.
+    Only directions are compared: the guess has no scale or place of its own. Its axes are taken as the
+    camera's; a network that looks at a crop gives them as if the person stood on the optical axis, and the difference,
+    the angle of the person's ray, is left to the outlier kernel.
     """
 
     deviation: float = 0.25
