@@ -15,7 +15,7 @@ from pathlib import Path
 
 from fitkit.errors import ModelNotFoundError
 from fitkit.files import atomic_write, make_folder
-from fitkit.paths import cache_folder, data_folder, model_folders
+from fitkit.paths import cache_folder, model_folders
 
 
 @dataclass(frozen=True)
@@ -189,9 +189,9 @@ def _how_to_bring(reason: str) -> str:
     from fitkit.keypoints.detectors.wheel import REQUIREMENT
 
     return (
-        f"The detector's networks are not installed and could not be fetched: {reason}. Put the wheel of {REQUIREMENT} "
-        f"(any platform's) into {model_folders()[0] if model_folders() else data_folder()}, or bring keypoints of "
-        "another detector."
+        f"The detector's networks are not installed and could not be fetched: {reason}. Put the wheel that "
+        f"`pip download --no-deps --only-binary=:all: --python-version 3.11 {REQUIREMENT}` gets elsewhere into "
+        f"{model_folders()[0]}, or bring another detector's keypoints."
     )
 
 
