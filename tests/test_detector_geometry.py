@@ -15,6 +15,7 @@ from fitkit.keypoints.detectors.faces import (
     region_from_body,
 )
 from fitkit.keypoints.detectors.hands import Hand, drop_doubles, fuse_hands, hand_search_region, shifted
+from fitkit.keypoints.detectors.limbs import doubt_borrowed_limbs
 from fitkit.keypoints.detectors.masks import carry_mask, hide, paint_mask
 from fitkit.keypoints.detectors.person import Person, choose_people, inside, same_person
 from fitkit.keypoints.detectors.pose import SWAP, refine
@@ -339,3 +340,17 @@ def test_face_regions_follow_the_eyes():
     body[2], body[5], body[9], body[10] = [110, 90], [90, 90], [105, 115], [95, 115]
     assert region_from_body(body).rotation == pytest.approx(0.0)
     assert region_from_body(body).centre == pytest.approx((100.0, 102.5))
+
+
+def test_limbs_put_on_another_person_are_doubted():
+    names = {name: index for index, name in enumerate(BLAZEPOSE_33)}
+    owner, guest = person(stick_figure(), mask=5.0), person(stick_figure(x=60.0, seed=1), mask=-2.0)
+    elbow, wrist = owner.points[[names["left_elbow"], names["left_wrist"]]]
+    guest.points[names["right_knee"]] = (elbow + wrist) / 2.0
+    guest.points[names["right_hip"]] = (elbow + wrist) / 2.0
+    guest.confidence[:] = 0.6
+    seen_owner, seen_guest = doubt_borrowed_limbs([owner, guest])
+    np.testing.assert_array_equal(seen_owner.confidence, owner.confidence)
+    assert seen_guest.confidence[names["right_knee"]] < 0.3
+    assert seen_guest.confidence[names["right_hip"]] == 0.6
+    assert guest.confidence[names["right_knee"]] == 0.6

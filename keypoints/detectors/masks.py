@@ -28,6 +28,13 @@ def carry_mask(logits: np.ndarray, region: Region, target: Region, size: int) ->
     return _warp(logits, source, place, (size, size))
 
 
+def mask_at(logits: np.ndarray, region: Region, points: np.ndarray) -> np.ndarray:
+    """Return the logits (K,) of a mask (h, h) of a region at points (K, 2) of the picture."""
+    at = np.floor(region.from_picture(points) * len(logits)).astype(int)
+    near = np.clip(at, 0, len(logits) - 1)
+    return np.where((at == near).all(-1), np.clip(logits[near[:, 1], near[:, 0]], OUTSIDE, -OUTSIDE), OUTSIDE)
+
+
 def paint_mask(mask: np.ndarray, logits: np.ndarray, region: Region) -> None:
     """Set a person's pixels in a mask of the whole picture, in place.
 

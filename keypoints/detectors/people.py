@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from fitkit.keypoints.detectors.faces import look_at_face
+from fitkit.keypoints.detectors.limbs import doubt_borrowed_limbs
 from fitkit.keypoints.detectors.person import (
     Person,
     choose_people,
@@ -84,7 +85,8 @@ class PeopleFinder:
             people = self._look_again(picture, people)
         chosen = choose_people([self.judge(picture, person, seeds) for person in people], LEAST_SCORE)
         chosen = [one for one in chosen if not any(inside(one, other) for other in chosen)]
-        return [one for i, one in enumerate(chosen) if self._stands_alone(picture, one, chosen[:i])]
+        chosen = [one for i, one in enumerate(chosen) if self._stands_alone(picture, one, chosen[:i])]
+        return doubt_borrowed_limbs(chosen)
 
     def look_in(self, picture: Picture, box: np.ndarray) -> Person | None:
         """Return the person in a box that somebody else found, or None where the network sees nobody at all.

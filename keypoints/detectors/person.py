@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from fitkit.keypoints.detectors.faces import Face
-from fitkit.keypoints.detectors.masks import carry_mask, hide
+from fitkit.keypoints.detectors.masks import carry_mask, hide, mask_at
 from fitkit.keypoints.detectors.pose import SWAP, Pose, Veil, read_pose
 from fitkit.keypoints.detectors.regions import Picture, Region
 from fitkit.keypoints.detectors.scoring import (
@@ -275,20 +275,14 @@ def inside(person: Person, other: Person) -> bool:
     if person.region.side > 0.5 * other.region.side:
         return False
     seen = person.points[person.confidence > 0.3]
-    return len(seen) > 0 and float(_within(other, seen).mean()) > 0.8
+    return len(seen) > 0 and float((mask_at(other.mask, other.region, seen) > 0.0).mean()) > 0.8
 
 
 def covers(person: Person, seed: Seed) -> bool:
     """Return whether the head of a proposal lies within a much larger person."""
-    return seed.region.side < 0.5 * person.region.side and bool(_within(person, seed.head[None])[0])
-
-
-def _within(person: Person, points: np.ndarray) -> np.ndarray:
-    """Return which points (K, 2) of the picture belong to a person's pixels."""
-    size = len(person.mask)
-    at = np.floor(person.region.from_picture(points) * size).astype(int)
-    near = np.clip(at, 0, size - 1)
-    return (at == near).all(-1) & (person.mask[near[:, 1], near[:, 0]] > 0.0)
+    if seed.region.side > 0.5 * person.region.side:
+        return False
+    return bool(mask_at(person.mask, person.region, seed.head[None])[0] > 0.0)
 
 
 def _mean_mask(look: Pose, mirrored: Pose) -> np.ndarray:
