@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image as pillow
 
 from fitkit.errors import InputError, UsageError
 from fitkit.keypoints.conventions import MEDIAPIPE_HOLISTIC
@@ -173,6 +174,20 @@ def test_files_and_arrays_are_taken_alike(detector, astronaut, found):
     from_file, from_array = detect([skimage_file("astronaut.png"), astronaut], detector=detector)
     np.testing.assert_array_equal(from_file.points, found.points)
     assert from_file.source == str(skimage_file("astronaut.png")) and from_array.source is None
+
+
+def test_the_focal_length_comes_along(detector, astronaut, tmp_path):
+    exif = pillow.Exif()
+    exif.get_ifd(0x8769)[0xA405] = 35
+    pillow.fromarray(astronaut).save(tmp_path / "photo.jpg", exif=exif)
+    (found,) = detect(tmp_path / "photo.jpg", detector=detector)
+    assert found.focal_length == read_image(tmp_path / "photo.jpg").focal_px
+    assert found.focal_length == pytest.approx(35.0 / 43.2666 * np.hypot(512, 512))
+
+
+def test_as_many_boxes_as_pictures(detector, astronaut):
+    with pytest.raises(UsageError, match="1 pictures and boxes for 2"):
+        detect(astronaut, detector=detector, boxes=[None, None])
 
 
 def test_unknown_detectors_are_named():

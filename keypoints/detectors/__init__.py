@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fitkit.errors import UsageError
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.images import read_image
 from fitkit.registry import Registry
@@ -34,17 +35,22 @@ def detect(
     Raises:
         InputError: a picture cannot be read.
         ModelNotFoundError: the detector's networks are not installed and cannot be fetched.
-        UsageError: no detector has that name.
+        UsageError: no detector has that name, or there are boxes for another number of pictures.
     """
     if isinstance(images, (np.ndarray, str, os.PathLike)):
         images = [images]
     chosen = DETECTORS.get(detector)() if isinstance(detector, str) else detector
     images = list(images)
     given = [None] * len(images) if boxes is None else list(boxes)
-    results = []
-    for image, people in zip(images, given, strict=True):
-        pixels = image if isinstance(image, np.ndarray) else read_image(image).pixels
-        found = chosen.detect(pixels, boxes=people)
-        source = None if isinstance(image, np.ndarray) else os.fspath(image)
-        results.append(replace(found, source=source))
-    return results
+    if len(given) != len(images):
+        raise UsageError(f"Give boxes for each picture: got {len(images)} pictures and boxes for {len(given)}.")
+    return [_detect_one(chosen, image, people) for image, people in zip(images, given, strict=True)]
+
+
+def _detect_one(detector: Any, image: np.ndarray | str | os.PathLike[str], boxes: np.ndarray | None) -> Keypoints:
+    """Return the people of a picture, with what its file says."""
+    if isinstance(image, np.ndarray):
+        return detector.detect(image, boxes=boxes)
+    picture = read_image(image)
+    found = detector.detect(picture.pixels, boxes=boxes)
+    return replace(found, source=os.fspath(image), focal_length=picture.focal_px)
