@@ -15,9 +15,7 @@ SOFTNESS = 0.05
 class JointLimits:
     """Bounds on every axis of every joint's rotation vector, to be used beside a density."""
 
-    def __init__(
-        self, lower: Float[Tensor, " 63"], upper: Float[Tensor, " 63"], mean: Float[Tensor, " 63"]
-    ) -> None:
+    def __init__(self, lower: Float[Tensor, " 63"], upper: Float[Tensor, " 63"], mean: Float[Tensor, " 63"]) -> None:
         """Make limits.
 
         Args:
