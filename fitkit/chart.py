@@ -123,14 +123,14 @@ class Chart:
         points = camera.to_camera(self.scene.landmarks(names))
         depth = points[..., 2:].clamp_min(NEAREST_DEPTH)
         flat = points[..., :2] / depth
-        # d(x / z) = (dx - (x / z) dz) / z; a clamped depth does not change.
-        moving = flat * (points[..., 2:] > NEAREST_DEPTH)
-        axes = torch.eye(2, dtype=flat.dtype, device=flat.device).expand(*flat.shape, 2)
-        through = torch.cat([axes, -moving[..., None]], dim=-1) * (scaling[..., None] / depth)[..., None]
+        # d K (x / z) = K (dx - (x / z) dz) / z; a clamped depth does not change.
+        moving = (flat * (points[..., 2:] > NEAREST_DEPTH))[..., None]
+        block = camera.intrinsics[..., None, :2, :2]
         if camera.distortion is not None:
-            through = distortion_slopes(flat, camera.distortion) @ through
+            block = block @ distortion_slopes(flat, camera.distortion)
             flat = distort(flat, camera.distortion)
-        through = camera.intrinsics[..., None, :2, :2] @ through
+        through = torch.cat([block.expand(*flat.shape, 2), -block @ moving], dim=-1)
+        through = through * (scaling[..., None] / depth)[..., None]
         if camera.R_camera_world is not None:
             through = through @ camera.R_camera_world[..., None, :, :]
         focal = None
@@ -201,20 +201,31 @@ class Chart:
         like = self.scene.parameters["transl"]
         total = like.new_zeros(len(like), size + 1, size + 1)
         points: list[tuple[float, AtPoints]] = []
+        diagonals: list[tuple[float, Diagonal]] = []
         for weight, part in weighted:
             if isinstance(part, AtPoints):
                 points.append((weight, part))
-                continue
-            residual = 2 * weight * part.residual
-            if isinstance(part, Diagonal):
-                total[:, size, part.columns].add_(residual * part.slopes)
-                total.diagonal(dim1=1, dim2=2)[:, part.columns].add_(part.slopes.square(), alpha=2 * weight)
-                continue
-            total[:, size, part.columns].add_((residual[:, None] @ part.jacobian)[:, 0])
-            total[:, part.columns, part.columns].add_(part.jacobian.mT @ part.jacobian, alpha=2 * weight)
+            elif isinstance(part, Diagonal):
+                diagonals.append((weight, part))
+            else:
+                residual = (2 * weight) * part.residual[:, None]
+                total[:, size, part.columns].add_(torch.bmm(residual, part.jacobian)[:, 0])
+                total[:, part.columns, part.columns].add_(torch.bmm(part.jacobian.mT, part.jacobian), alpha=2 * weight)
+        if diagonals:
+            self._add_diagonals(total, diagonals)
         if points:
             self._add_points(total, points)
         return total[:, size, :size], total[:, :size, :size]
+
+    def _add_diagonals(self, total: Float[Tensor, "B W W"], weighted: list[tuple[float, Diagonal]]) -> None:
+        """Add the normal equations of residuals that each depend on one free value, all terms' together."""
+        numbers = []
+        for weight, part in weighted:
+            scaled = (2 * weight) * part.slopes
+            numbers += [part.residual * scaled, (part.slopes * scaled).expand_as(part.residual)]
+        columns = tuple((part.columns.start, part.columns.stop) for _, part in weighted)
+        index = _lines(columns, self.size + 1, total.device).expand(len(total), -1)
+        total.flatten(1).scatter_add_(1, index, torch.cat(numbers, dim=1))
 
     def _add_points(self, total: Float[Tensor, "B W W"], weighted: list[tuple[float, AtPoints]]) -> None:
         """Add the normal equations of residuals at points, all terms' together."""
@@ -231,9 +242,19 @@ class Chart:
         joined = torch.cat(rows, dim=2) if len(rows) > 1 else rows[0]
         flat = total.flatten(1)
         for block in self._blocks(tuple(points), joined):
-            square = (block.slopes @ block.slopes.mT).reshape(len(flat), -1)
+            square = torch.bmm(block.slopes, block.slopes.mT).reshape(len(flat), -1)
             index = _squares(block.columns, self._own, beside, joined.shape[1], self.size + 1, square.device)
             flat.scatter_add_(1, index.expand(len(flat), -1), square)
+
+
+def constant(values: tuple[float, ...], like: Tensor) -> Float[Tensor, " _"]:
+    """Return numbers as a tensor beside another and of its type; made once, for no step to wait for."""
+    return _constant(values, like.dtype, like.device)
+
+
+@lru_cache(maxsize=1024)
+def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    return torch.tensor(values, dtype=dtype, device=device)
 
 
 def tangents(units: Float[Tensor, "... 3"]) -> Float[Tensor, "... 2 3"]:
@@ -255,6 +276,16 @@ def _places(
         further = [start + (n if count > 1 else 0) for start, count, _ in beside]
         found.append([all_own[column] for column in columns] + further)
     return found
+
+
+@lru_cache(maxsize=256)
+def _lines(columns: tuple[tuple[int, int], ...], width: int, device: torch.device) -> Int[Tensor, " _"]:
+    """Return where the last line, then the diagonal, of each range of columns lie in a flattened square matrix."""
+    places: list[int] = []
+    for start, stop in columns:
+        places += [*range((width - 1) * width + start, (width - 1) * width + stop)]
+        places += [column * (width + 1) for column in range(start, stop)]
+    return torch.tensor(places, dtype=torch.long, device=device)
 
 
 @lru_cache(maxsize=256)

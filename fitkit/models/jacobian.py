@@ -65,68 +65,65 @@ class RowDerivatives:
     """The derivatives of rows at a posed body's points, group by group."""
 
     def __init__(self, route: Route, state: PosedState, rows: Float[Tensor, "M R X"]) -> None:
-        """Prepare what the groups share.
+        """Prepare all groups together: what is small starts slowly, whatever its size.
 
         Args:
             route: of these rows.
             state: the posed body.
             rows: direction of each row, world axes; what follows it is handed through beside the derivatives.
         """
-        self.state, count = state, len(route.rows) - len(route.partial_joints)
+        self.route, self.local = route, state.local
         above = state.rotations.index_select(1, route.parents)
         above[:, 0] = torch.eye(3, dtype=rows.dtype, device=rows.device)
-        self.into_above = above.mT.contiguous()
+        into_above = above.mT
         self.axes = left_jacobian_transposed(state.rotation_vectors)
-        self.values = rows.index_select(1, route.rows).mT.contiguous()
-        self.wrenches = self._wrenches(route)
-        world = self.axes @ self.into_above
-        about = torch.linalg.cross(state.positions[:, :, None].expand_as(world), world, dim=-1)
-        twists = torch.cat([world, about], dim=-1)
-        self.twists = twists.flatten(1, 2)
-        partial = twists.index_select(1, route.partial_joints) @ self.wrenches[:, :, count:].mT[..., None]
-        self.partial = partial.flatten(1)
+        values = rows.index_select(1, route.rows).mT.contiguous()
+        own = values[..., : sum(route.row_sizes)]
+        directions = own[:, :3]
+        self.directions = directions.split(route.row_sizes, dim=2)
+        self.moved = (directions * route.transl).split(route.row_sizes, dim=2)
+        self.beside = own[:, 3:].split(route.row_sizes, dim=2)
+        *self.wrenches, carried = _wrenches(route, state, values[:, :3]).split(
+            [*route.row_sizes, len(route.partial_joints)], dim=2
+        )
+        twists = _twists(self.axes @ into_above, state.positions)
+        self.twists = twists.flatten(1, 2).index_select(1, route.twists).split(route.twist_sizes, dim=1)
+        partial = twists.index_select(1, route.partial_joints) @ carried.mT[..., None]
+        self.partial = partial.flatten(1).split(route.partial_sizes, dim=1)
+        self.frames = into_above.index_select(1, route.chain_joints).flatten(1, 2).split(route.chain_sizes, dim=1)
         frames = state.rotations.index_select(1, route.pair_joints)
         along = rows[..., None, :3].index_select(1, route.pair_rows) @ frames
-        self.in_frames = along.mT.permute(0, 2, 3, 1).contiguous().unbind(1)
+        x, y, z = along.permute(3, 0, 2, 1).contiguous().unbind(0)
+        self.in_frames = [axis.split(route.pair_sizes, dim=2) for axis in (x, y, z)]
 
-    def _wrenches(self, route: Route) -> Float[Tensor, "M 6 X"]:
-        """Return the wrench of each sorted row, then of each partial entry, about the body's own origin."""
-        pairs, owners = route.members
-        placed = self.state.placed.transpose(0, 1)
-        parts = placed.new_zeros(route.parts, *placed.shape[1:])
-        parts.index_add_(0, owners, placed.index_select(0, pairs))
-        points = parts.permute(1, 2, 0).index_select(2, route.points)
-        directions = self.values[:, :3]
-        return torch.cat([torch.linalg.cross(points, directions, dim=1), directions * route.shares], dim=1)
-
-    def of(self, group: Group) -> Float[Tensor, "M C R"]:
+    def of(self, number: int) -> Float[Tensor, "M C R"]:
         """Return the derivative of a group's rows with respect to its columns, then what came beside the directions."""
-        directions = self.values[:, :3, group.rows]
-        turned = self.twists.index_select(1, group.twists) @ self.wrenches[:, :, group.rows]
+        group = self.route.groups[number]
+        turned = torch.bmm(self.twists[number], self.wrenches[number])
         turned *= group.whole
-        if group.places.shape[1]:
-            values = self.partial[:, 3 * group.partial.start : 3 * group.partial.stop]
-            turned.flatten(1).scatter_(1, group.places.expand_as(values), values)
+        if group.places is not None:
+            turned.flatten(1).scatter_(1, group.places.expand(len(turned), -1), self.partial[number])
         if group.pairs is not None and group.pairs.pose is not None:
             self._correct(turned, group.pairs)
-        pieces = [turned[:, : group.single]]
-        if group.transl is not None:
-            pieces.append(directions * group.transl)
-        pieces += [components @ turned[:, twists] for twists, components in group.spaces]
+        single, *spaces = turned.split(group.twist_sizes, dim=1)
+        pieces = [single]
+        if group.transl:
+            pieces.append(self.moved[number])
+        for components, twists in zip(group.spaces, spaces, strict=True):
+            pieces.append(torch.bmm(components.expand(len(turned), -1, -1), twists))
         if group.shape:
-            pieces.append(self._shaped(group, directions))
-        pieces.append(self.values[:, 3:, group.rows])
-        return torch.cat(pieces, dim=1)
+            pieces.append(self._shaped(number, group))
+        return torch.cat([*pieces, self.beside[number]], dim=1)
 
-    def _shaped(self, group: Group, directions: Float[Tensor, "M 3 R"]) -> Float[Tensor, "M S R"]:
+    def _shaped(self, number: int, group: Group) -> Float[Tensor, "M S R"]:
         """Return the derivative of a group's rows with respect to its shape coefficients."""
+        directions = self.directions[number]
         if group.chain is None:
             moved = directions.new_zeros(len(directions), group.shape, directions.shape[2])
         else:
-            frames = self.into_above.index_select(1, group.chain.joints).flatten(1, 2)
-            along = frames @ directions
+            along = torch.bmm(self.frames[number], directions)
             along *= group.chain.shares
-            moved = group.chain.offsets @ along
+            moved = torch.bmm(group.chain.offsets.expand(len(along), -1, -1), along)
             still = group.shape - moved.shape[1]
             moved = torch.nn.functional.pad(moved, (0, 0, 0, still)) if still else moved
         if group.pairs is not None:
@@ -135,23 +132,40 @@ class RowDerivatives:
 
     def _add_pairs(self, total: Float[Tensor, "M S R"], pairs: PairRoute, directions: Directions) -> None:
         """Add how far each row's pairs move along it with each of some coefficients."""
-        x, y, z = (axis[..., pairs.entries] for axis in self.in_frames)
-        start = 0
-        for rows, (dx, dy, dz) in zip(pairs.levels, directions, strict=False):
-            part = slice(start, start + rows)
-            total[..., :rows].addcmul_(dx, x[..., part]).addcmul_(dy, y[..., part]).addcmul_(dz, z[..., part])
-            start += rows
-        if pairs.others is not None:
-            dx, dy, dz = directions[-1]
-            rest = (dx * x[..., start:]).addcmul_(dy, y[..., start:]).addcmul_(dz, z[..., start:])
-            total[..., : pairs.others.shape[2]] += rest @ pairs.others
+        levels = [axis[pairs.levels] for axis in self.in_frames]
+        last = len(directions) - 1 if pairs.others is not None else len(directions)
+        for level, (dx, dy, dz) in enumerate(directions):
+            x, y, z = levels[0][level], levels[1][level], levels[2][level]
+            if level < last:
+                total[..., : x.shape[2]].addcmul_(dx, x).addcmul_(dy, y).addcmul_(dz, z)
+            else:
+                rest = (dx * x).addcmul_(dy, y).addcmul_(dz, z)
+                others = pairs.others.expand(len(total), -1, -1)  # type: ignore[union-attr]
+                total[..., : others.shape[2]] += torch.bmm(rest, others)
 
     def _correct(self, turned: Float[Tensor, "M T R"], pairs: PairRoute) -> None:
         """Add what the pose correctives contribute: they grow with R - 1 of every joint but the root."""
         assert pairs.pose is not None
         joints, count = pairs.turning, len(pairs.turning)
         # d R = [J_l d theta]_x R, one matrix for each of the three axes.
-        change = (cross_matrix(self.axes[:, joints]) @ self.state.local[:, joints, None]).flatten(-2)
+        axes = self.axes.index_select(1, joints)
+        change = (cross_matrix(axes) @ self.local.index_select(1, joints)[:, :, None]).flatten(-2)
         features = turned.new_zeros(len(turned), 9 * count, turned.shape[2])
         self._add_pairs(features, pairs, pairs.pose)
         turned[:, -3 * count :] += (change @ features.unflatten(1, (count, 9))).flatten(1, 2)
+
+
+def _wrenches(route: Route, state: PosedState, directions: Float[Tensor, "M 3 X"]) -> Float[Tensor, "M 6 X"]:
+    """Return the wrench of each sorted row, then of each partial entry, about the body's own origin."""
+    pairs, owners = route.members
+    placed = state.placed.transpose(0, 1)
+    parts = placed.new_zeros(route.parts, *placed.shape[1:])
+    parts.index_add_(0, owners, placed.index_select(0, pairs))
+    points = parts.permute(1, 2, 0).index_select(2, route.points)
+    return torch.cat([torch.linalg.cross(points, directions, dim=1), directions * route.shares], dim=1)
+
+
+def _twists(axes: Float[Tensor, "M J 3 3"], positions: Float[Tensor, "M J 3"]) -> Float[Tensor, "M J 3 6"]:
+    """Return the twist of each joint about each of its axes, given in rows, about the body's own origin."""
+    about = torch.linalg.cross(positions[:, :, None].expand_as(axes), axes, dim=-1)
+    return torch.cat([axes, about], dim=-1)

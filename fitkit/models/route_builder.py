@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.models.lbs import KinematicTree
-from fitkit.models.routes import ChainRoute, Directions, Group, PairRoute, Route
+from fitkit.models.routes import ChainRoute, Group, PairRoute, Route
 from fitkit.models.sparse import LandmarkPlan
 
 _PER_ENTRY, _PER_SQUARE, _PER_GROUP = 50.0, 60.0, 5e5
@@ -54,11 +55,10 @@ class RouteBuilder:
 
     def __init__(self, plan: LandmarkPlan, skeleton: Skeleton, free: FreeLeaves, vector: Sequence[bool]) -> None:
         """Find out what moves each point; `vector` says which points are vectors, which no translation moves."""
-        self.plan, self.free = plan, free
+        self.plan, self.free, self.skeleton = plan, free, skeleton
         self.vector = np.array(vector)
         self.owner, self.joint = plan.pair_landmark.cpu().numpy(), plan.pair_joint.cpu().numpy()
         parents = skeleton.tree.parents
-        self.parents = np.array(parents)
         self.below = _below(parents)
         offsets = skeleton.J_shapedirs.cpu().numpy()
         above = np.concatenate([np.zeros_like(offsets[:1]), offsets[[max(parent, 0) for parent in parents[1:]]]])
@@ -85,8 +85,8 @@ class RouteBuilder:
         self.part = (moved > 0) & ~self.whole
         self.share = member @ (plan.share.cpu().numpy()[:, None] * carried)
         self.share[np.abs(self.share) < 1e-12] = 0
-        chain = (self.share != 0).astype(float) @ (self.offsets != 0).any(1)
-        self.shaped = (chain + member.astype(float) @ (self.directions != 0).any(1)) > 0
+        lifted = (self.share != 0).astype(float) @ (self.offsets != 0).any(1)
+        self.shaped = (lifted + member.astype(float) @ (self.directions != 0).any(1)) > 0
         turning = [(self.whole | self.part)[:, list(joints)].any(1) for joints in self.free.moving]
         if plan.pose_directions is not None:
             turning = [hit | (min(j) > 0) for hit, j in zip(turning, self.free.moving, strict=True)]
@@ -149,158 +149,151 @@ def cluster(support: np.ndarray, widths: np.ndarray, counts: np.ndarray) -> list
 
 
 class _Laid:
-    """A route while its groups are laid one after the other."""
+    """A route while its groups are laid one after the other; lists have one member per group."""
 
     def __init__(self, builder: RouteBuilder, row_point: np.ndarray) -> None:
         self.builder, self.row_point = builder, row_point
-        self.rows: list[int] = []
-        self.parts: list[tuple[int, int]] = []
-        """(row, joint) of each partial entry."""
-        self.pairs: list[tuple[int, int]] = []
-        """(sorted row, pair) of each pair entry."""
         self.groups: list[Group] = []
+        self.rows: list[list[int]] = []
+        self.twists: list[list[int]] = []
+        self.parts: list[list[tuple[int, int]]] = []
+        """(row, joint) of each partial entry."""
+        self.chains: list[list[int]] = []
+        self.levels: list[list[tuple[int, int]]] = []
+        """(row, pair) of each pair entry of a level; any number per group."""
 
     def tensor(self, values: np.ndarray) -> Tensor:
         like = self.builder.plan.share
         tensor = torch.from_numpy(np.ascontiguousarray(values)).to(like.device)
         return tensor.to(like.dtype) if tensor.is_floating_point() else tensor
 
+    def index(self, values: Iterable[int]) -> Int[Tensor, " _"]:
+        return self.tensor(np.array(list(values), dtype=np.int64))
+
     def add(self, points: np.ndarray) -> None:
         """Lay the group of some points."""
         b = self.builder
-        support, _ = b.support()
-        blocks = support[points].any(0)
-        count = len(b.free.moving)
-        singles = [b.free.joints[i] for i in np.flatnonzero(blocks[: len(b.free.joints)])]
+        blocks = b.support()[0][points].any(0)
+        count, loose = len(b.free.moving), len(b.free.joints)
+        singles = [single for single, hit in zip(b.free.joints, blocks[:loose], strict=True) if hit]
         singles.sort(key=lambda single: single[0] != 0)
-        spaces = [s for s, hit in zip(b.free.spaces, blocks[len(b.free.joints) : count], strict=True) if hit]
+        spaces = [space for space, hit in zip(b.free.spaces, blocks[loose:count], strict=True) if hit]
         joints = [joint for joint, _ in singles] + [joint for space in spaces for joint in space[0]]
         shape = np.flatnonzero(blocks[count + 1 :])
         shape = shape[np.argsort(~b.displacing[shape], kind="stable")]
         rows, entries = self._sorted(points, bool(len(shape)) or b.plan.pose_directions is not None)
-        owners = self.row_point[rows]
         columns = [first + i for _, first in singles for i in range(3)]
         if blocks[count]:
             columns += [b.free.transl + i for i in range(3)]  # type: ignore[operator]
         columns += [first + i for _, first, components in spaces for i in range(len(components))]
         columns += [b.free.shape[i][1] for i in shape]
-        start = len(self.rows)
-        self.rows += rows
-        partial, places = self._partial(rows, joints)
+        self.rows.append(rows)
+        self.twists.append([3 * joint + axis for joint in joints for axis in range(3)])
+        owners = self.row_point[rows]
         self.groups.append(
             Group(
-                rows=slice(start, start + len(rows)),
                 columns=tuple(columns),
-                twists=self.tensor(np.array([3 * joint + i for joint in joints for i in range(3)], dtype=int)),
                 whole=self.tensor(b.whole[owners][:, joints].T.repeat(3, axis=0).astype(float)),
-                single=3 * len(singles),
-                spaces=_segments(spaces, 3 * len(singles)),
-                transl=self.tensor((~b.vector[owners]).astype(float)) if blocks[count] else None,
-                partial=partial,
-                places=self.tensor(places)[None],
+                twist_sizes=(3 * len(singles), *(3 * len(space[0]) for space in spaces)),
+                spaces=tuple(components[None] for _, _, components in spaces),
+                transl=bool(blocks[count]),
+                places=self._partial(rows, joints),
                 shape=len(shape),
                 chain=self._chain(owners, shape),
-                pairs=self._pairs(start, entries, joints, shape),
+                pairs=self._pairs(entries, joints, shape),
             )
         )
 
-    def _sorted(self, points: np.ndarray, shaped: bool) -> tuple[list[int], list[list[int]]]:
-        """Return the rows at some points, those with most pairs to differentiate first, and the pairs of each."""
+    def _sorted(self, points: np.ndarray, needed: bool) -> tuple[list[int], list[list[tuple[int, int]]]]:
+        """Return the rows at some points, those with most pairs to differentiate first, and (row, pair) of each."""
         b = self.builder
-        pairs = {p: np.flatnonzero(b.member[p] & ~b.centre).tolist() if shaped else [] for p in points.tolist()}
+        pairs = {p: np.flatnonzero(b.member[p] & ~b.centre).tolist() if needed else [] for p in points.tolist()}
         rows = np.flatnonzero(np.isin(self.row_point, points)).tolist()
         rows.sort(key=lambda row: -len(pairs[self.row_point[row]]))
-        return rows, [pairs[self.row_point[row]] for row in rows]
+        return rows, [[(row, q) for q in pairs[self.row_point[row]]] for row in rows]
 
-    def _partial(self, rows: list[int], joints: list[int]) -> tuple[slice, np.ndarray]:
-        start, places = len(self.parts), []
-        for i, row in enumerate(rows):
-            for k, joint in enumerate(joints):
-                if self.builder.part[self.row_point[row], joint]:
-                    self.parts.append((row, joint))
-                    places += [(3 * k + axis) * len(rows) + i for axis in range(3)]
-        return slice(start, len(self.parts)), np.array(places, dtype=int)
+    def _partial(self, rows: list[int], joints: list[int]) -> Int[Tensor, "1 _"] | None:
+        """Note the joints that carry a part of a row's point; return their places in the flattened (T, R)."""
+        part = self.builder.part[self.row_point[rows]][:, joints]
+        found = [(i, k) for i in range(len(rows)) for k in np.flatnonzero(part[i]).tolist()]
+        self.parts.append([(rows[i], joints[k]) for i, k in found])
+        places = [(3 * k + axis) * len(rows) + i for i, k in found for axis in range(3)]
+        return self.index(places)[None] if places else None
 
     def _chain(self, owners: np.ndarray, shape: np.ndarray) -> ChainRoute | None:
+        """Note the joints above some points that the shape moves; return how."""
         b = self.builder
         offsets = b.offsets[..., shape[b.displacing[shape]]]
         joints = np.flatnonzero((offsets != 0).any((1, 2)) & (b.share[owners] != 0).any(0))
+        self.chains.append(joints.tolist())
         if not len(joints):
             return None
         return ChainRoute(
-            joints=self.tensor(joints),
             shares=self.tensor(b.share[owners][:, joints].T.repeat(3, axis=0)),
             offsets=self.tensor(offsets[joints].reshape(3 * len(joints), -1).T)[None],
         )
 
-    def _pairs(self, start: int, entries: list[list[int]], joints: list[int], shape: np.ndarray) -> PairRoute | None:
+    def _pairs(self, entries: list[list[tuple[int, int]]], joints: list[int], shape: np.ndarray) -> PairRoute | None:
+        """Note the pair entries of rows, level by level; return what moves them."""
         if not any(entries):
             return None
-        b, first = self.builder, len(self.pairs)
-        ranked = [
-            [(row, pairs[k]) for row, pairs in enumerate(entries) if len(pairs) > k] for k in range(len(entries[0]))
-        ]
+        b = self.builder
+        ranked = [[pairs[k] for pairs in entries if len(pairs) > k] for k in range(len(entries[0]))]
         many = [level for k, level in enumerate(ranked) if k == 0 or len(level) >= _MANY]
         further = [entry for level in ranked[len(many) :] for entry in level]
-        others = np.zeros((len(further), len({row for row, _ in further})))
-        others[np.arange(len(further)), [row for row, _ in further]] = 1
-        listed = [entry for level in ranked for entry in level]
-        self.pairs += [(start + row, q) for row, q in listed]
-        chosen = [q for _, q in listed]
-        levels = tuple(len(level) for level in many)
-        pose, turning = None, [joint for joint in joints if joint]
-        if b.plan.pose_directions is not None and turning:
-            features = [9 * (joint - 1) + i for joint in turning for i in range(9)]
-            pose = _levels(b.plan.pose_directions[chosen][:, :, features], levels)
+        levels = [*many, further] if further else many
+        start = len(self.levels)
+        self.levels += levels
+        others = None
+        if further:
+            place = {entry[0]: i for i, entry in enumerate(ranked[len(many)])}
+            belongs = np.array([[place[row] == i for i in range(len(place))] for row, _ in further])
+            others = self.tensor(belongs.astype(float))[None]
+        turning, pose = [joint for joint in joints if joint], b.plan.pose_directions
+        features = [9 * (joint - 1) + i for joint in turning for i in range(9)]
+        chosen = [[q for _, q in level] for level in levels]
         return PairRoute(
-            entries=slice(first, len(self.pairs)),
-            levels=levels,
-            others=self.tensor(others)[None] if further else None,
-            shape=_levels(self.tensor(b.directions[chosen][..., shape]), levels),
-            pose=pose,
-            turning=self.tensor(np.array(turning, dtype=int)),
+            levels=slice(start, len(self.levels)),
+            others=others,
+            shape=tuple(_by_axis(self.tensor(b.directions[q][..., shape])) for q in chosen),
+            pose=None if pose is None or not turning else tuple(_by_axis(pose[q][..., features]) for q in chosen),
+            turning=self.index(turning),
         )
 
     def route(self) -> Route:
         """Return the finished route."""
-        b = self.builder
-        kinds: dict[tuple[int, int], int] = {}
-        for row, joint in self.parts:
-            kinds.setdefault((int(self.row_point[row]), joint), len(kinds))
-        parts = [(b.member[p] & b.carried[:, joint]) for p, joint in kinds]
-        member, pair = np.nonzero(np.concatenate([b.member, np.array(parts, dtype=bool).reshape(-1, len(b.owner))]))
-        owners = self.row_point[self.rows]
-        points = [*owners, *(len(b.member) + kinds[int(self.row_point[r]), j] for r, j in self.parts)]
-        shares = [*b.share[owners, 0], *(b.share[self.row_point[row], joint] for row, joint in self.parts)]
-        pairs = np.array(self.pairs, dtype=int).reshape(-1, 2)
+        b, parts = self.builder, list(chain(*self.parts))
+        kinds = {kind: i for i, kind in enumerate(dict.fromkeys((int(self.row_point[r]), j) for r, j in parts))}
+        carried = [b.member[p] & b.carried[:, joint] for p, joint in kinds]
+        member, pair = np.nonzero(np.concatenate([b.member, np.array(carried, dtype=bool).reshape(-1, len(b.owner))]))
+        rows = list(chain(*self.rows))
+        owners = self.row_point[rows]
+        points = [*owners.tolist(), *(len(b.member) + kinds[int(self.row_point[row]), joint] for row, joint in parts)]
+        shares = [*b.share[owners, 0], *(b.share[self.row_point[row], joint] for row, joint in parts)]
         return Route(
             plan=b.plan,
-            parents=self.tensor(np.maximum(b.parents, 0)),
+            parents=b.skeleton.tree.above,
             parts=len(b.member) + len(kinds),
             members=(self.tensor(pair), self.tensor(member)),
-            rows=self.tensor(np.array([*self.rows, *(row for row, _ in self.parts)], dtype=int)),
-            points=self.tensor(np.array(points, dtype=int)),
+            rows=self.index([*rows, *(row for row, _ in parts)]),
+            points=self.index(points),
             shares=self.tensor(np.array(shares, dtype=float)),
-            partial_joints=self.tensor(np.array([joint for _, joint in self.parts], dtype=int)),
-            pair_rows=self.tensor(np.array(self.rows, dtype=int)[pairs[:, 0]]),
-            pair_joints=self.tensor(b.joint[pairs[:, 1]]),
+            transl=self.tensor((~b.vector[owners]).astype(float)),
+            twists=self.index(chain(*self.twists)),
+            partial_joints=self.index(joint for _, joint in parts),
+            chain_joints=self.index(chain(*self.chains)),
+            pair_rows=self.index(row for level in self.levels for row, _ in level),
+            pair_joints=self.index(int(b.joint[q]) for level in self.levels for _, q in level),
+            row_sizes=tuple(map(len, self.rows)),
+            twist_sizes=tuple(map(len, self.twists)),
+            partial_sizes=tuple(3 * len(group) for group in self.parts),
+            chain_sizes=tuple(3 * len(group) for group in self.chains),
+            pair_sizes=tuple(map(len, self.levels)),
             groups=tuple(self.groups),
         )
 
 
-def _segments(
-    spaces: list[tuple[tuple[int, ...], int, Tensor]], start: int
-) -> tuple[tuple[slice, Float[Tensor, "1 C P"]], ...]:
-    """Return the twists of each space, which follow each other, and its components."""
-    found = []
-    for joints, _, components in spaces:
-        found.append((slice(start, start + 3 * len(joints)), components[None]))
-        start += 3 * len(joints)
-    return tuple(found)
-
-
-def _levels(directions: Float[Tensor, "Z 3 S"], levels: tuple[int, ...]) -> Directions:
-    """Return directions by level and axis."""
-    sizes = [*levels, len(directions) - sum(levels)]
-    pieces = [part.permute(1, 2, 0).contiguous() for part in directions.split(sizes)]
-    return tuple((axes[0], axes[1], axes[2]) for axes in pieces if axes.shape[2])
+def _by_axis(directions: Float[Tensor, "Z 3 S"]) -> tuple[Tensor, Tensor, Tensor]:
+    """Return directions as (S, Z) along x, y and z."""
+    x, y, z = directions.permute(1, 2, 0).contiguous().unbind(0)
+    return x, y, z

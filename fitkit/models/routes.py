@@ -23,8 +23,6 @@ Directions = tuple[tuple[Float[Tensor, "_ _"], Float[Tensor, "_ _"], Float[Tenso
 class ChainRoute:
     """How the shape moves a group's rows by moving the joints above them."""
 
-    joints: Int[Tensor, " _"]
-    """Joints whose place in the parent's frame changes."""
     shares: Float[Tensor, "F R"]
     """Share of the row's point at or below each, three times."""
     offsets: Float[Tensor, "1 _ F"]
@@ -35,12 +33,11 @@ class ChainRoute:
 class PairRoute:
     """How a group's rows are moved by what changes their points in the joints' frames."""
 
-    entries: slice
-    """Which of the route's pair entries: the first pairs of all rows that have any, the second pairs, and so on."""
-    levels: tuple[int, ...]
-    """How many rows, always the group's first, have a first pair, a second, and so on while they are many."""
+    levels: slice
+    """Which levels of the route's pair entries: the first pair of each row that has any (they are the group's first
+    rows), the second pairs, and so on while they are many, then all others."""
     others: Float[Tensor, "1 _ _"] | None
-    """1 where one of the few entries after these belongs to a row; None when there are none."""
+    """1 where one of the others belongs to a row; None when there are none."""
     shape: Directions
     """Change of the entries' points with the shape."""
     pose: Directions | None
@@ -53,24 +50,18 @@ class PairRoute:
 class Group:
     """Rows that depend on the same columns."""
 
-    rows: slice
-    """Which of the sorted rows."""
     columns: tuple[int, ...]
     """The columns: joints one by one, translation, spaces, shape."""
-    twists: Int[Tensor, " T"]
-    """Twists that move the rows, three for each joint: the root if it does, those free one by one, each space's."""
     whole: Float[Tensor, "T R"]
-    """1 where a joint carries the whole of a row's point along."""
-    single: int
-    """How many of the twists are columns themselves."""
-    spaces: tuple[tuple[slice, Float[Tensor, "1 _ _"]], ...]
-    """Twists of each space and the components that mix them."""
-    transl: Float[Tensor, " R"] | None
-    """1 where a row moves with the body; None when no row does, or the translation is not free."""
-    partial: slice
-    """Which of the route's partial entries."""
-    places: Int[Tensor, "1 _"]
-    """Their places in the flattened (T, R)."""
+    """1 where the joint of a twist carries the whole of a row's point along."""
+    twist_sizes: tuple[int, ...]
+    """How many of the twists are columns themselves, and how many belong to each space."""
+    spaces: tuple[Float[Tensor, "1 _ _"], ...]
+    """Components of each space, which mix its twists."""
+    transl: bool
+    """Whether the translation is among the columns."""
+    places: Int[Tensor, "1 _"] | None
+    """Places of the partial entries in the flattened (T, R); None when there are none."""
     shape: int
     """How many coefficients move the rows."""
     chain: ChainRoute | None
@@ -101,12 +92,28 @@ class Route:
     """Point or part of each."""
     shares: Float[Tensor, " X"]
     """Share of the point that is carried: 1 for a landmark, 0 for a vector, less in part."""
+    transl: Float[Tensor, " R"]
+    """1 where a sorted row moves with the body: at landmarks, not at vectors."""
+    twists: Int[Tensor, " T"]
+    """Twists that move each group, three for each joint: the root if it does, joints one by one, each space's."""
     partial_joints: Int[Tensor, " E"]
     """Joint of each partial entry."""
+    chain_joints: Int[Tensor, " F"]
+    """Joints above each group's points that the shape moves."""
     pair_rows: Int[Tensor, " Z"]
     """Row, as given, of each pair entry."""
     pair_joints: Int[Tensor, " Z"]
     """Joint of each pair entry."""
+    row_sizes: tuple[int, ...]
+    """How many rows each group has; what follows likewise."""
+    twist_sizes: tuple[int, ...]
+    """Twists of each group."""
+    partial_sizes: tuple[int, ...]
+    """Partial entries of each group, times three."""
+    chain_sizes: tuple[int, ...]
+    """Chain joints of each group, times three."""
+    pair_sizes: tuple[int, ...]
+    """Pair entries of each level of each group."""
     groups: tuple[Group, ...]
     """The groups, one after the other."""
 

@@ -262,7 +262,10 @@ class SMPLFamilyBody(Body):
         pairs = route.plan.placed(route.plan.points(self._shape, self._pose_feature), *self._posed)
         state = PosedState(*self._posed, self._rotations, self._rotation_vectors, pairs)
         derivatives = RowDerivatives(route, state, rows.flatten(0, 1))
-        return [Block(route.rows[group.rows], group.columns, derivatives.of(group)) for group in route.groups]
+        rows_of = route.rows.split([*route.row_sizes, len(route.partial_joints)])
+        return [
+            Block(rows_of[number], group.columns, derivatives.of(number)) for number, group in enumerate(route.groups)
+        ]
 
     @cached_property
     def vertices(self) -> Float[Tensor, "B N V 3"]:

@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linearised
+from fitkit.chart import Chart, Linearised, constant
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -26,13 +26,13 @@ class Bending(ResidualTerm):
         """Return exp(s theta) of the four joints."""
         pose = scene.parameters["body_pose"]
         # exp(5) is already far beyond any sensible bend; unclamped, one wild step would overflow.
-        return torch.exp((pose[..., _ENTRIES] * pose.new_tensor(_SIGNS)).clamp_max(5.0)).flatten(1)
+        return torch.exp((pose[..., _ENTRIES] * constant(_SIGNS, pose)).clamp_max(5.0)).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return exp(s theta) at its entry of the body's pose, zero at all others; its slope is s times itself."""
         pose = scene.parameters["body_pose"]
-        value = torch.exp((pose[..., _ENTRIES] * pose.new_tensor(_SIGNS)).clamp_max(5.0))
+        value = torch.exp((pose[..., _ENTRIES] * constant(_SIGNS, pose)).clamp_max(5.0))
         residual, slopes = torch.zeros_like(pose), torch.zeros_like(pose)
         residual[..., _ENTRIES] = value
-        slopes[..., _ENTRIES] = value * value.new_tensor(_SIGNS)
+        slopes[..., _ENTRIES] = value * constant(_SIGNS, value)
         return chart.leaf("body_pose", residual.flatten(1), slopes.flatten(1))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.chart import AtPoints, Chart, Linearised, tangents
@@ -79,24 +80,24 @@ class BoneDirections(ResidualTerm):
         part = part_of(name)
         return getattr(self, {"left_hand": "hands", "right_hand": "hands", "feet": "feet"}.get(part, "body"))
 
-    def _ends(self) -> tuple[tuple[str, ...], list[int], list[int]]:
-        """Return the landmarks at all ends, and which of them begin and end each bone."""
-        names = tuple(dict.fromkeys(name for pair in self.bones for name in pair))
-        place = {name: k for k, name in enumerate(names)}
-        return names, [place[first] for first, _ in self.bones], [place[second] for _, second in self.bones]
+    def _measured(self, scene: Scene) -> tuple[Float[Tensor, "B N K 1"], Float[Tensor, "B N K 3"]]:
+        """Return the lengths of the body's bones and unit vectors along them; energy and derivatives share them."""
+        return scene.shared(("bones", self.bones), lambda: self._measure(scene))
+
+    def _measure(self, scene: Scene) -> tuple[Float[Tensor, "B N K 1"], Float[Tensor, "B N K 3"]]:
+        points = scene.landmarks(tuple(dict.fromkeys(name for pair in self.bones for name in pair)))
+        first, second = points.index_select(-2, _ends(self.bones, points.device)).chunk(2, dim=-2)
+        bones = second - first
+        length = torch.linalg.vector_norm(bones, dim=-1, keepdim=True).clamp_min(1e-6)
+        return length, bones / length
 
     def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
         """Return weighted differences of unit vectors, scaled so that their squares sum to the robust energy."""
         if not self.bones:
             return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
         assert self.directions is not None and self.weights is not None
-        names, first, second = self._ends()
-        points = scene.landmarks(names)
-        bones = points[..., second, :] - points[..., first, :]
-        units = bones / bones.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        offset = units - self.directions
-        squared = offset.square().sum(-1)
-        scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier))
+        offset = self._measured(scene)[1] - self.directions
+        scaling = geman_mcclure_scaling(offset.square().sum(-1), self.outlier)
         return (offset * (self.weights * scaling)[..., None]).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
@@ -107,16 +108,18 @@ class BoneDirections(ResidualTerm):
         if not self.bones:
             return []
         assert self.directions is not None and self.weights is not None
-        names, first, second = self._ends()
-        points = scene.landmarks(names)
-        bones = points[..., second, :] - points[..., first, :]
-        length = bones.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        units = bones / length
-        offset = units - self.directions
-        robust = geman_mcclure_scaling(offset.square().sum(-1), offset.new_tensor(self.outlier)).square()
+        length, units = self._measured(scene)
+        robust = geman_mcclure_scaling((units - self.directions).square().sum(-1), self.outlier).square()
         across = tangents(units) * (self.weights * robust)[..., None, None]
         residual = -(across @ self.directions[..., None])[..., 0]
         return [AtPoints(self.bones, residual, across / length[..., None])]
+
+
+@lru_cache(maxsize=64)
+def _ends(bones: tuple[tuple[str, str], ...], device: torch.device) -> Int[Tensor, " _"]:
+    """Return which of the landmarks, each counted once in the bones' order, begin each bone, then which end it."""
+    place = {name: k for k, name in enumerate(dict.fromkeys(name for pair in bones for name in pair))}
+    return torch.tensor([place[pair[end]] for end in (0, 1) for pair in bones], device=device)
 
 
 def _bones(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import torch
@@ -35,7 +36,7 @@ class FocalPrior(ResidualTerm):
             return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
         assert self.focal is not None
         ratio = torch.log(scene.parameters["focal_length"].clamp_min(1e-3) / self.focal).flatten(1)
-        excess = (ratio.abs() - torch.log(ratio.new_tensor(self.limit))).clamp_min(0)
+        excess = (ratio.abs() - math.log(self.limit)).clamp_min(0)
         return torch.cat([ratio / self.deviation, excess / (0.1 * self.deviation)], dim=1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linearised
+from fitkit.chart import Chart, Linearised, constant
 from fitkit.energy import ResidualTerm
 from fitkit.errors import UsageError
 from fitkit.models.skeletons import LEAVES
@@ -39,12 +39,12 @@ class LeafPrior(ResidualTerm):
         if self.leaf not in scene.parameters:
             return scene.parameters["transl"].new_zeros(scene.parameters.problems, 1)
         value = scene.parameters[self.leaf]
-        return ((value - value.new_tensor(self.mean)) / value.new_tensor(self.deviation)).flatten(1)
+        return ((value - constant(self.mean, value)) / constant(self.deviation, value)).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the standardised entries and their constant slopes."""
         if self.leaf not in scene.parameters:
             return []
         value = scene.parameters[self.leaf]
-        slopes = (1 / value.new_tensor(self.deviation)).expand(value.shape[1:]).flatten()
+        slopes = (1 / constant(self.deviation, value)).expand(value.shape[1:]).flatten()
         return chart.leaf(self.leaf, self.residual(scene), slopes)

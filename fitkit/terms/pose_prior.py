@@ -43,16 +43,16 @@ class PosePriorTerm(ResidualTerm):
         return shared.unflatten(0, pose.shape[:2]).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
-        """Return the prior's residuals and their Jacobian."""
+        """Return the prior's residuals and their Jacobian, body by body."""
         columns = chart.columns("body_pose")
         if columns is None:
             return []
         assert self.loaded is not None
         pose = scene.parameters["body_pose"]
-        bodies, size = pose.shape[1:]
         residual, slopes = self.loaded.linearise(pose[..., :SHARED_JOINTS].flatten(0, 1))
-        residual = residual.unflatten(0, pose.shape[:2])
-        jacobian = pose.new_zeros(*residual.shape, bodies, size)
-        for n in range(bodies):
-            jacobian[:, n, :, n, :SHARED_JOINTS] = slopes.unflatten(0, pose.shape[:2])[:, n]
-        return [Linear(residual.flatten(1), jacobian.flatten(3).flatten(1, 2), columns)]
+        residuals, jacobians = (part.unflatten(0, pose.shape[:2]).unbind(1) for part in (residual, slopes))
+        starts = range(columns.start, columns.stop, pose.shape[2])
+        return [
+            Linear(residual, jacobian, slice(start, start + SHARED_JOINTS))
+            for residual, jacobian, start in zip(residuals, jacobians, starts, strict=True)
+        ]

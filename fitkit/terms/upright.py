@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import AtPoints, Chart, Linearised, tangents
+from fitkit.chart import AtPoints, Chart, Linearised, constant, tangents
 from fitkit.energy import ResidualTerm
 from fitkit.robust import geman_mcclure_scaling
 from fitkit.scene import Scene
 
 _TRUNK = ("pelvis", "neck")
+_UP = (0.0, -1.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -28,29 +30,29 @@ class Upright(ResidualTerm):
     outlier: float = 0.8
     """Difference beyond which the trunk is hardly pulled any more."""
 
-    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
-        """Return the differences of unit vectors, scaled so that their squares sum to the robust energy."""
+    def _measured(self, scene: Scene) -> tuple[Float[Tensor, "B N 1"], Float[Tensor, "B N 3"], Float[Tensor, "B N 3"]]:
+        """Return the trunk's length, its unit vector in camera axes, and how far this is from upward."""
+        return scene.shared("trunk", lambda: self._measure(scene))
+
+    def _measure(self, scene: Scene) -> tuple[Float[Tensor, "B N 1"], Float[Tensor, "B N 3"], Float[Tensor, "B N 3"]]:
         ends = scene.camera.to_camera(scene.landmarks(_TRUNK))
         trunk = ends[..., 1, :] - ends[..., 0, :]
-        offset = trunk / trunk.norm(dim=-1, keepdim=True).clamp_min(1e-6) - trunk.new_tensor([0.0, -1.0, 0.0])
-        squared = offset.square().sum(-1, keepdim=True)
-        scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier))
+        length = torch.linalg.vector_norm(trunk, dim=-1, keepdim=True).clamp_min(1e-6)
+        unit = trunk / length
+        return length, unit, unit - constant(_UP, unit)
+
+    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+        """Return the differences of unit vectors, scaled so that their squares sum to the robust energy."""
+        offset = self._measured(scene)[2]
+        scaling = geman_mcclure_scaling(offset.square().sum(-1, keepdim=True), self.outlier)
         return (offset * scaling / self.deviation).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return reweighted residuals across the trunk, as `terms.bone_directions` does."""
-        ends = scene.landmarks(_TRUNK)
-        rotation = scene.camera.R_camera_world
-        trunk = ends[..., 1:, :] - ends[..., :1, :]
-        if rotation is not None:
-            trunk = trunk @ rotation.mT
-        length = trunk.norm(dim=-1, keepdim=True).clamp_min(1e-6)
-        unit = trunk / length
-        up = unit.new_tensor([0.0, -1.0, 0.0])
-        squared = (unit - up).square().sum(-1, keepdim=True)
-        scaling = geman_mcclure_scaling(squared, squared.new_tensor(self.outlier)).square() / self.deviation
-        across = tangents(unit) * scaling[..., None]
-        slopes = across / length[..., None]
-        if rotation is not None:
-            slopes = slopes @ rotation[..., None, :, :]
-        return [AtPoints((_TRUNK,), -across @ up, slopes)]
+        length, unit, offset = self._measured(scene)
+        scaling = geman_mcclure_scaling(offset.square().sum(-1, keepdim=True), self.outlier).square() / self.deviation
+        across = tangents(unit)[..., None, :, :] * scaling[..., None, None]
+        slopes = across / length[..., None, None]
+        if scene.camera.R_camera_world is not None:
+            slopes = slopes @ scene.camera.R_camera_world[..., None, :, :]
+        return [AtPoints((_TRUNK,), -across @ constant(_UP, unit), slopes)]
