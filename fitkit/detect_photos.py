@@ -70,7 +70,7 @@ class _PhotoDetection:
     def __call__(self, detector: Any, terminal: Terminal) -> int:
         """Return the number of people found, after their keypoints are written."""
         image = read_image(self.photo)
-        keypoints = replace(detector.detect(image.pixels), source=str(self.photo))
+        keypoints = replace(detector.detect(image.pixels), source=str(self.photo), focal_length=image.focal_px)
         if not len(keypoints):
             terminal.line(f"{self.photo}: nobody was found")
             return 0
