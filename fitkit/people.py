@@ -138,6 +138,11 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         return torch.tensor(values, dtype=model.dtype, device=model.device)
 
     camera = pinhole(tensor([p.focal for p in people]), tensor([p.keypoints.image_size for p in people]))
+    for row, person in enumerate(people):
+        known = person.keypoints.intrinsics
+        # A focal length that the user gave for this call has another value, and goes with the picture's centre.
+        if known is not None and float(known[0, 0]) == person.focal:
+            camera.intrinsics[row, 0] = tensor(np.asarray(known, dtype=float).tolist())
     return Problem(
         model=model,
         camera=camera,

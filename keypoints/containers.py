@@ -33,6 +33,8 @@ class Keypoints:
     """One of "neutral", "female", "male" or None for each person; empty when the source does not say."""
     focal_length: float | None = None
     """Focal length in pixels as the picture records it (EXIF); None when it does not."""
+    intrinsics: np.ndarray | None = None
+    """(3, 3) K of the camera in pixels, where it is known; wins over every other guess of the focal length."""
     source: str | None = None
     """Name of the picture or keypoint file."""
     metadata: dict[str, object] = field(default_factory=dict)

@@ -361,3 +361,12 @@ def test_a_start_may_be_in_part_and_of_other_lengths(good):
 def test_a_start_that_cannot_be_used_is_said(start, message):
     with pytest.raises(UsageError, match=message):
         fitkit.fit(_pictures(1), recipe=BRIEF, start=[start])
+
+
+def test_a_known_camera_matrix_is_used_as_it_is():
+    keypoints = _pictures(1)[0]
+    matrix = np.array([[900.0, 0.0, 430.0], [0.0, 950.0, 560.0], [0.0, 0.0, 1.0]])
+    (result,) = fitkit.fit(replace(keypoints, intrinsics=matrix), recipe=BRIEF)
+    assert np.allclose(result.camera.intrinsics, matrix) and result.camera.focal_source == "given"
+    (other,) = fitkit.fit(replace(keypoints, intrinsics=matrix), recipe=BRIEF, focal=1000.0)
+    assert other.camera.focal_length == 1000.0
