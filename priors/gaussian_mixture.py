@@ -108,12 +108,16 @@ class GaussianMixturePosePrior:
         self, body_pose: Float[Tensor, "M 63"]
     ) -> tuple[Float[Tensor, "M 64"], Float[Tensor, "M 63"], Float[Tensor, "M 63 63"]]:
         means, whitening, offsets, _ = self._like(body_pose)
-        chosen = self.component(body_pose)
-        matrix = whitening[chosen]
-        white = (matrix @ (body_pose - means[chosen])[..., None])[..., 0]
+        if len(means) == 1:
+            # One product for all rows; a matrix for each would have to be copied first.
+            white, matrix = (body_pose - means) @ whitening[0].T, whitening.expand(len(body_pose), -1, -1)
+            offset = offsets.expand(len(body_pose))
+        else:
+            chosen = self.component(body_pose)
+            matrix, offset = whitening[chosen], offsets[chosen]
+            white = (matrix @ (body_pose - means[chosen])[..., None])[..., 0]
         scale = self._tail(white.square().sum(-1)).sqrt()
-        residual = torch.cat([scale[:, None] * white, offsets[chosen].sqrt()[:, None]], dim=1)
-        return residual, white, matrix
+        return torch.cat([scale[:, None] * white, offset.sqrt()[:, None]], dim=1), white, matrix
 
     def _tail(self, squared: Float[Tensor, "*rows"]) -> Float[Tensor, "*rows"]:
         """Return the t density's energy over the squared distance, which falls from (nu + 63) / nu towards 0."""
