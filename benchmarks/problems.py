@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import roma
 import torch
-from synthetic import sample_people
+from synthetic import keypoints_of, sample_people
 from torch import Tensor
 
 from fitkit.energy import Energy
@@ -22,6 +22,8 @@ from fitkit.recipe import Recipe, load_recipe
 from fitkit.scene import Scene
 
 RECIPES = Path(__file__).parent / "recipes"
+SIZE, NOISE = 1000, 2.0
+"""Width and height of the pictures, and the standard deviation of the keypoints, pixels."""
 BODY_JOINTS = 22
 """Joints whose error is measured: the body's, without face and fingers."""
 
@@ -36,16 +38,28 @@ def make_model(dtype: torch.dtype = torch.float64, device: str = "cpu") -> SMPLF
 
 
 def make_people(
-    model: SMPLFamilyModel, count: int, seed: int = 0, noise: float = 0.0
+    model: SMPLFamilyModel, count: int, seed: int = 0, noise: float = NOISE
 ) -> tuple[list[Person], Parameters]:
     """Return people to fit and the truth: 118 keypoints each, with so much noise in pixels, focal length known."""
     sampled = sample_people(model, count, seed)
+    truth = sampled.parameters.replace({"body_pose": _natural_poses(count, seed).to(sampled.parameters["betas"])})
     random = np.random.default_rng(seed)
     people = []
-    for keypoints in sampled.keypoints:
+    for keypoints in keypoints_of(model, truth, sampled.camera, SIZE):
         moved = keypoints.points + noise * random.standard_normal(keypoints.points.shape)
         people.append(Person(replace(keypoints, points=moved), 0, float(keypoints.focal_length or 0), "given"))
-    return people, sampled.parameters
+    return people, truth
+
+
+def _natural_poses(count: int, seed: int) -> Tensor:
+    """Return body poses (count, 1, 63) drawn from the multivariate t density of the learned prior, radians."""
+    with resources.as_file(resources.files("fitkit.priors") / "data" / "student.npz") as file, np.load(file) as data:
+        mean, degrees = data["means"][0].astype(np.float64), float(data["degrees"])
+        whitening = np.zeros((63, 63))
+        whitening[np.tril_indices(63)] = data["whitening"][0]
+    random = np.random.default_rng(seed)
+    normal = random.standard_normal((count, 63)) * np.sqrt(degrees / random.chisquare(degrees, (count, 1)))
+    return torch.from_numpy(mean + np.linalg.solve(whitening, normal.T).T)[:, None]
 
 
 def problem_of(people: list[Person], model: SMPLFamilyModel, recipe: Recipe) -> Problem:

@@ -21,7 +21,6 @@ from torch import Tensor
 
 from fitkit.fitting import Stage
 from fitkit.parameters import Parameters
-from fitkit.priors.relaxed import RelaxedPosePrior
 from fitkit.problem import Problem
 from fitkit.recipe import Recipe
 
@@ -69,7 +68,6 @@ class PublishedFitter:
                 num_pca_comps=recipe.model.hand_components,
                 flat_hand_mean=False,
             ).to(self.device)
-        self.prior = RelaxedPosePrior()
 
     def fit(self, problem: Problem) -> PublishedFit:
         """Return the fit of a problem of one person; its model gives names, landmarks and the start's geometry."""
@@ -92,7 +90,7 @@ class _Run:
             return tensor.detach().to(fitter.device, torch.float32)
 
         observed = problem.observations
-        self.fitter, self.names = fitter, observed.names
+        self.fitter, self.names, self.priors = fitter, observed.names, problem.priors
         self.intrinsics = here(problem.camera.intrinsics[0, 0])
         self.thousandth = float(problem.camera.image_size[0, 0, 1]) / 1000
         self.points, self.confidence = here(observed.points[0, 0]), here(observed.confidence[0, 0])
@@ -157,8 +155,8 @@ class _Run:
             if "depth" in terms:
                 total = total + terms["depth"].weight * (leaves["transl"][0, 2] - self.depth).square()
             if "pose_prior" in terms:
-                pose = self.fitter.prior.residual(leaves["body_pose"])
-                total = total + terms["pose_prior"].weight * pose.square().sum()
+                prior = self.priors[terms["pose_prior"].term.prior]
+                total = total + terms["pose_prior"].weight * prior.residual(leaves["body_pose"]).square().sum()
             if "bending" in terms:
                 bent = torch.exp(leaves["body_pose"][0, _ELBOWS_AND_KNEES] * signs)
                 total = total + terms["bending"].weight * bent.square().sum()
