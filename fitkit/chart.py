@@ -253,8 +253,13 @@ def constant(values: tuple[float, ...], like: Tensor) -> Float[Tensor, " _"]:
 
 
 @lru_cache(maxsize=1024)
-def _constant(values: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+def _constant(values: tuple[float, ...] | tuple[int, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
     return torch.tensor(values, dtype=dtype, device=device)
+
+
+def indices(places: tuple[int, ...], like: Tensor) -> Int[Tensor, " _"]:
+    """Return an index as a tensor beside another; made once, as `constant` is."""
+    return _constant(places, torch.long, like.device)
 
 
 def tangents(units: Float[Tensor, "... 3"]) -> Float[Tensor, "... 2 3"]:

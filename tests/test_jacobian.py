@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -11,6 +12,7 @@ import roma
 import torch
 from fitting_world import KINDS, model_of, random_parameters
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fitkit.camera import Camera, pinhole
 from fitkit.chart import AtPoints, Chart, Diagonal, Linear, tangents
@@ -334,6 +336,34 @@ def test_terms_can_be_linearised_with_few_leaves_free(name, free):
     _, gradient, curvature = energy.linearise(scene, Chart(scene, free))
     assert curvature.shape == (PROBLEMS, gradient.shape[1], gradient.shape[1])
     assert_equal(gradient, Chart(scene, free).gradient(energy)[1])
+
+
+class Operations(TorchDispatchMode):
+    """Counts the operations that torch runs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counts: Counter[str] = Counter()
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.counts[function.overloadpacket.__name__] += 1
+        return function(*args, **(kwargs or {}))
+
+
+@each_term
+def test_no_step_waits_for_the_device(name):
+    term, scene = observed_term(name, "anny", 1)
+    energy, free = Energy((WeightedTerm(name, 1.0, term),)), all_leaves(scene)
+    with torch.no_grad():
+        for _ in range(2):
+            fresh = Scene(scene.model, scene.parameters.map(torch.clone), scene.camera)
+            with Operations() as operations:
+                energy(fresh)
+                energy.normal_equations(fresh, Chart(fresh, free))
+    # What reads a device's numbers, has a size that depends on them, or brings the host's numbers to it.
+    waiting = {"_local_scalar_dense", "nonzero", "masked_select", "unique"}
+    sending = {"lift_fresh", "lift_fresh_copy"} if name != "pose_prior" else set()  # some priors send theirs each time
+    assert not (waiting | sending) & operations.counts.keys()
 
 
 def test_all_terms_together_are_the_sum_of_each():

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.models.routes import Directions, Group, PairRoute, Route
+from fitkit.models.routes import CorrectiveRoute, Group, PairRoute, Route
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ class RowDerivatives:
             state: the posed body.
             rows: direction of each row, world axes; what follows it is handed through beside the derivatives.
         """
-        self.route, self.local = route, state.local
+        self.route, self.state, self.rows = route, state, rows
         above = state.rotations.index_select(1, route.parents)
         above[:, 0] = torch.eye(3, dtype=rows.dtype, device=rows.device)
         into_above = above.mT
@@ -103,8 +103,8 @@ class RowDerivatives:
         turned *= group.whole
         if group.places is not None:
             turned.flatten(1).scatter_(1, group.places.expand(len(turned), -1), self.partial[number])
-        if group.pairs is not None and group.pairs.pose is not None:
-            self._correct(turned, group.pairs)
+        if group.correctives is not None:
+            self._correct(turned, group.correctives)
         single, *spaces = turned.split(group.twist_sizes, dim=1)
         pieces = [single]
         if group.transl:
@@ -127,15 +127,14 @@ class RowDerivatives:
             still = group.shape - moved.shape[1]
             moved = torch.nn.functional.pad(moved, (0, 0, 0, still)) if still else moved
         if group.pairs is not None:
-            self._add_pairs(moved, group.pairs, group.pairs.shape)
+            self._add_pairs(moved, group.pairs)
         return moved
 
-    def _add_pairs(self, total: Float[Tensor, "M S R"], pairs: PairRoute, directions: Directions) -> None:
-        """Add how far each row's pairs move along it with each of some coefficients."""
-        levels = [axis[pairs.levels] for axis in self.in_frames]
-        last = len(directions) - 1 if pairs.others is not None else len(directions)
-        for level, (dx, dy, dz) in enumerate(directions):
-            x, y, z = levels[0][level], levels[1][level], levels[2][level]
+    def _add_pairs(self, total: Float[Tensor, "M S R"], pairs: PairRoute) -> None:
+        """Add how far each row's pairs move along it with each coefficient."""
+        levels = zip(pairs.directions, *(axis[pairs.levels] for axis in self.in_frames), strict=True)
+        last = len(pairs.directions) - (pairs.others is not None)
+        for level, ((dx, dy, dz), x, y, z) in enumerate(levels):
             if level < last:
                 total[..., : x.shape[2]].addcmul_(dx, x).addcmul_(dy, y).addcmul_(dz, z)
             else:
@@ -143,16 +142,20 @@ class RowDerivatives:
                 others = pairs.others.expand(len(total), -1, -1)  # type: ignore[union-attr]
                 total[..., : others.shape[2]] += torch.bmm(rest, others)
 
-    def _correct(self, turned: Float[Tensor, "M T R"], pairs: PairRoute) -> None:
-        """Add what the pose correctives contribute: they grow with R - 1 of every joint but the root."""
-        assert pairs.pose is not None
-        joints, count = pairs.turning, len(pairs.turning)
+    def _correct(self, turned: Float[Tensor, "M T R"], route: CorrectiveRoute) -> None:
+        """Add what the pose's correctives contribute: they grow with R - 1 of every joint but the root."""
+        count, features = len(turned), len(route.turning)
         # d R = [J_l d theta]_x R, one matrix for each of the three axes.
-        axes = self.axes.index_select(1, joints)
-        change = (cross_matrix(axes) @ self.local.index_select(1, joints)[:, :, None]).flatten(-2)
-        features = turned.new_zeros(len(turned), 9 * count, turned.shape[2])
-        self._add_pairs(features, pairs, pairs.pose)
-        turned[:, -3 * count :] += (change @ features.unflatten(1, (count, 9))).flatten(1, 2)
+        axes = cross_matrix(self.axes.index_select(1, route.turning))
+        change = (axes @ self.state.local.index_select(1, route.turning)[:, :, None]).reshape(-1, 3, 9)
+        along = self.rows[..., None, :3].index_select(1, route.rows) @ self.state.rotations.index_select(
+            1, route.joints
+        )
+        along = along.reshape(count, -1, 3 * route.pairs).transpose(0, 1)
+        # (P, rows at a point times M, 3 n) by (P, 3 n, 9 F); a row's M bodies follow each other in both.
+        each = along.reshape(len(route.directions), -1, 3 * route.pairs) @ route.directions
+        moved = torch.bmm(change, each.view(-1, count * features, 9).permute(1, 2, 0))
+        turned[:, -3 * features :, : moved.shape[2]] += moved.unflatten(0, (count, features)).flatten(1, 2)
 
 
 def _wrenches(route: Route, state: PosedState, directions: Float[Tensor, "M 3 X"]) -> Float[Tensor, "M 6 X"]:

@@ -61,8 +61,7 @@ def pose_joints(
     offsets = joints_rest - joints_rest.index_select(1, tree.above)
     offsets = torch.cat([joints_rest[:, :1], offsets[:, 1:]], dim=1)
     # Rows 0 0 0 1 below, so that a level is one product.
-    last = torch.zeros(4, dtype=offsets.dtype, device=offsets.device)
-    last[3] = 1
+    last = torch.eye(4, dtype=offsets.dtype, device=offsets.device)[3]
     local = torch.cat([rotations, offsets[..., None]], dim=-1)
     local = torch.cat([local, last.expand(*local.shape[:2], 1, 4)], dim=-2)
     above = local[:, :1]

@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from fitkit.models.lbs import KinematicTree
-from fitkit.models.routes import ChainRoute, Group, PairRoute, Route
+from fitkit.models.routes import ChainRoute, CorrectiveRoute, Group, PairRoute, Route
 from fitkit.models.sparse import LandmarkPlan
 
 _PER_ENTRY, _PER_SQUARE, _PER_GROUP = 50.0, 60.0, 5e5
@@ -200,7 +200,8 @@ class _Laid:
                 places=self._partial(rows, joints),
                 shape=len(shape),
                 chain=self._chain(owners, shape),
-                pairs=self._pairs(entries, joints, shape),
+                pairs=self._pairs(entries, shape) if len(shape) else None,
+                correctives=self._correctives(entries, joints),
             )
         )
 
@@ -209,7 +210,7 @@ class _Laid:
         b = self.builder
         pairs = {p: np.flatnonzero(b.member[p] & ~b.centre).tolist() if needed else [] for p in points.tolist()}
         rows = np.flatnonzero(np.isin(self.row_point, points)).tolist()
-        rows.sort(key=lambda row: -len(pairs[self.row_point[row]]))
+        rows.sort(key=lambda row: (-len(pairs[self.row_point[row]]), self.row_point[row]))
         return rows, [[(row, q) for q in pairs[self.row_point[row]]] for row in rows]
 
     def _partial(self, rows: list[int], joints: list[int]) -> Int[Tensor, "1 _"] | None:
@@ -233,7 +234,7 @@ class _Laid:
             offsets=self.tensor(offsets[joints].reshape(3 * len(joints), -1).T)[None],
         )
 
-    def _pairs(self, entries: list[list[tuple[int, int]]], joints: list[int], shape: np.ndarray) -> PairRoute | None:
+    def _pairs(self, entries: list[list[tuple[int, int]]], shape: np.ndarray) -> PairRoute | None:
         """Note the pair entries of rows, level by level; return what moves them."""
         if not any(entries):
             return None
@@ -249,15 +250,35 @@ class _Laid:
             place = {entry[0]: i for i, entry in enumerate(ranked[len(many)])}
             belongs = np.array([[place[row] == i for i in range(len(place))] for row, _ in further])
             others = self.tensor(belongs.astype(float))[None]
-        turning, pose = [joint for joint in joints if joint], b.plan.pose_directions
-        features = [9 * (joint - 1) + i for joint in turning for i in range(9)]
         chosen = [[q for _, q in level] for level in levels]
         return PairRoute(
             levels=slice(start, len(self.levels)),
             others=others,
-            shape=tuple(_by_axis(self.tensor(b.directions[q][..., shape])) for q in chosen),
-            pose=None if pose is None or not turning else tuple(_by_axis(pose[q][..., features]) for q in chosen),
+            directions=tuple(_by_axis(self.tensor(b.directions[q][..., shape])) for q in chosen),
+        )
+
+    def _correctives(self, entries: list[list[tuple[int, int]]], joints: list[int]) -> CorrectiveRoute | None:
+        """Return how the pose's correctives move rows, given their pairs."""
+        pose, turning = self.builder.plan.pose_directions, [joint for joint in joints if joint]
+        moved = [pairs for pairs in entries if pairs]
+        if pose is None or not turning or not moved:
+            return None
+        count = len(moved[0])
+        points = [int(self.row_point[pairs[0][0]]) for pairs in moved]
+        together = np.bincount(points)
+        each = int(together.max()) if len(set(together[together > 0])) == 1 else 1
+        features = [9 * (joint - 1) + i for joint in turning for i in range(9)]
+        # Rows with fewer pairs repeat their first with no effect.
+        filled = [pairs + [pairs[0]] * (count - len(pairs)) for pairs in moved]
+        directions = pose[self.tensor(np.array([[q for _, q in pairs] for pairs in filled[::each]]))][..., features]
+        for i, pairs in enumerate(moved[::each]):
+            directions[i, len(pairs) :] = 0
+        return CorrectiveRoute(
+            rows=self.index(row for pairs in filled for row, _ in pairs),
+            joints=self.index(int(self.builder.joint[q]) for pairs in filled for _, q in pairs),
+            pairs=count,
             turning=self.index(turning),
+            directions=directions.flatten(1, 2),
         )
 
     def route(self) -> Route:

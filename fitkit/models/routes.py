@@ -31,19 +31,31 @@ class ChainRoute:
 
 @dataclass(frozen=True)
 class PairRoute:
-    """How a group's rows are moved by what changes their points in the joints' frames."""
+    """How the shape moves a group's rows by changing their points in the joints' frames."""
 
     levels: slice
     """Which levels of the route's pair entries: the first pair of each row that has any (they are the group's first
     rows), the second pairs, and so on while they are many, then all others."""
     others: Float[Tensor, "1 _ _"] | None
     """1 where one of the others belongs to a row; None when there are none."""
-    shape: Directions
-    """Change of the entries' points with the shape."""
-    pose: Directions | None
-    """Change with the pose's corrective features; None where the model has none."""
-    turning: Int[Tensor, " _"]
-    """Joints of these features: all of the group's but the root."""
+    directions: Directions
+    """Change of the entries' points."""
+
+
+@dataclass(frozen=True)
+class CorrectiveRoute:
+    """How the pose's correctives move a group's first R' rows: those whose points are no joint's own centre."""
+
+    rows: Int[Tensor, " _"]
+    """Row, as given, of each row's pairs; all rows are given as many pairs as the one with most."""
+    joints: Int[Tensor, " _"]
+    """Joint of each."""
+    pairs: int
+    """n, how many pairs a row is given."""
+    turning: Int[Tensor, " F"]
+    """Joints whose rotations are features: all of the group's but the root."""
+    directions: Float[Tensor, "P _ _"]
+    """Change of the pairs' points with the features; rows at one point follow each other, as many at each of the P."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,8 @@ class Group:
     """None when the shape moves no joint above the rows."""
     pairs: PairRoute | None
     """None when the rows' points stay as they are in the joints' frames."""
+    correctives: CorrectiveRoute | None
+    """None when no pose corrective moves the rows."""
 
 
 @dataclass(frozen=True)

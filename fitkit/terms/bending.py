@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linearised, constant
+from fitkit.chart import Chart, Linearised, constant, indices
 from fitkit.energy import ResidualTerm
 from fitkit.scene import Scene
 
@@ -22,17 +22,21 @@ _SIGNS = (1.0, -1.0, -1.0, -1.0)
 class Bending(ResidualTerm):
     """The published exponential penalty: sum of exp(s theta)^2 over elbows and knees (SMPLify, section 3.2)."""
 
-    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+    def _bent(self, scene: Scene) -> Float[Tensor, "B N 4"]:
         """Return exp(s theta) of the four joints."""
         pose = scene.parameters["body_pose"]
+        angles = pose.index_select(-1, indices(_ENTRIES, pose)) * constant(_SIGNS, pose)
         # exp(5) is already far beyond any sensible bend; unclamped, one wild step would overflow.
-        return torch.exp((pose[..., _ENTRIES] * constant(_SIGNS, pose)).clamp_max(5.0)).flatten(1)
+        return torch.exp(angles.clamp_max(5.0))
+
+    def residual(self, scene: Scene) -> Float[Tensor, "B R"]:
+        """Return exp(s theta) of the four joints."""
+        return self._bent(scene).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return exp(s theta) at its entry of the body's pose, zero at all others; its slope is s times itself."""
-        pose = scene.parameters["body_pose"]
-        value = torch.exp((pose[..., _ENTRIES] * constant(_SIGNS, pose)).clamp_max(5.0))
-        residual, slopes = torch.zeros_like(pose), torch.zeros_like(pose)
-        residual[..., _ENTRIES] = value
-        slopes[..., _ENTRIES] = value * constant(_SIGNS, value)
+        pose, value = scene.parameters["body_pose"], self._bent(scene)
+        place = indices(_ENTRIES, pose)
+        residual = torch.zeros_like(pose).index_copy_(-1, place, value)
+        slopes = torch.zeros_like(pose).index_copy_(-1, place, value * constant(_SIGNS, pose))
         return chart.leaf("body_pose", residual.flatten(1), slopes.flatten(1))
