@@ -10,6 +10,9 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+_TOGETHER = 4
+"""Bodies skinned at once on a CPU: the transforms of all their vertices stay in its cache."""
+
 
 @dataclass(frozen=True)
 class KinematicLevel:
@@ -91,6 +94,14 @@ def skin(
 ) -> Float[Tensor, "M V 3"]:
     """Return the rest-pose points moved by their weighted joints, metres (Loper et al. 2015, equation 2)."""
     offsets = positions - (rotations @ joints_rest[..., None])[..., 0]
-    transforms = torch.cat([rotations, offsets[..., None]], dim=-1).flatten(2)
-    blended = (weights @ transforms).unflatten(2, (3, 4))
-    return (blended[..., :3] @ points[..., None])[..., 0] + blended[..., 3]
+    transforms = torch.cat([rotations, offsets[..., None]], dim=-1).flatten(2).mT
+    together = _TOGETHER if points.device.type == "cpu" else len(points)
+    pieces = zip(points.split(together), transforms.split(together), strict=True)
+    return torch.cat([_carried(some, of_joints @ weights.T) for some, of_joints in pieces])
+
+
+def _carried(points: Float[Tensor, "M V 3"], transforms: Float[Tensor, "M 12 V"]) -> Float[Tensor, "M V 3"]:
+    """Return points moved by a transform each: one coordinate of all points after another."""
+    by_x, by_y, by_z, moved = transforms.unflatten(1, (3, 4)).unbind(2)
+    x, y, z = points.mT[:, None].unbind(2)
+    return torch.addcmul(moved, by_x, x).addcmul_(by_y, y).addcmul_(by_z, z).mT
