@@ -1,6 +1,6 @@
 """How fast the body is evaluated, beside smplx on the same file and beside what the memory allows.
 
-    python benchmarks/forward.py [--batches 1 8 64] [--dtype float32] [--threads 1] [--save]
+    python benchmarks/forward.py [--batches 1 8 64] [--dtype float32] [--device auto] [--save]
 
 The embedded body, all its coefficients, random poses:
 
@@ -9,18 +9,16 @@ The embedded body, all its coefficients, random poses:
   smplx      the smplx package on the same file: always every vertex
 
 each also with a backward pass. The floor is the time in which this machine copies as many bytes as the work must touch
-at least: its constants read once and its results written, nothing in between. Times are processor time, milliseconds
-for the whole batch, the least of several runs. --save writes benchmarks/results/forward.json.
+at least: its constants read once and its results written, nothing in between. Times are milliseconds for the whole
+batch, the least of several runs, on one thread: processor time on a CPU, the clock's on a GPU. --save writes
+benchmarks/results/forward.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import sys
 import tempfile
-import time
 import warnings
 from collections.abc import Callable
 from functools import partial
@@ -31,15 +29,17 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from clock import columns, least
+from measure import arguments, machine, save
 from synthetic import sample_people
 
+from fitkit.api import choose_device
 from fitkit.keypoints.conventions import SMPLIFYX_118, correspondence
 from fitkit.model_files import load_model
 from fitkit.models.arrays import ModelChoice
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters
 
-RESULTS = Path(__file__).parent / "results"
 Function = Callable[[Parameters], Tensor]
 
 
@@ -61,7 +61,7 @@ def smplx_of(model: SMPLFamilyModel) -> Function:
             num_pca_comps=len(model.hands[0].components),
             flat_hand_mean=False,
             dtype=model.dtype,
-        )
+        ).to(model.device)
 
     def mesh(parameters: Parameters) -> Tensor:
         return theirs(**{name: leaf[:, 0] for name, leaf in parameters.items()}).vertices
@@ -80,11 +80,11 @@ def with_backward(function: Function) -> Callable[[Parameters], None]:
     return run
 
 
-def copied_bytes_per_second(size: int = 1 << 28) -> float:
+def copied_bytes_per_second(device: str, size: int = 1 << 28) -> float:
     """Return how many bytes this machine reads and writes in a second when it copies."""
-    source = torch.zeros(size, dtype=torch.uint8)
+    source = torch.zeros(size, dtype=torch.uint8, device=device)
     target = torch.empty_like(source)
-    return 2 * size / (least(lambda: target.copy_(source)) / 1000)
+    return 2 * size / (least(lambda: target.copy_(source), device) / 1000)
 
 
 def bytes_of(*tensors: Tensor | None) -> int:
@@ -104,23 +104,13 @@ def touched(model: SMPLFamilyModel, names: tuple[str, ...], batch: int) -> tuple
     return rig + few + batch * len(names) * point, rig + whole + batch * len(shape.v_template) * point
 
 
-def least(work: Callable[[], object], seconds: float = 2.0) -> float:
-    """Return the least processor time of some work, milliseconds."""
-    work()
-    best, spent = float("inf"), 0.0
-    while spent < seconds:
-        begun = time.process_time()
-        work()
-        spent += (taken := time.process_time() - begun)
-        best = min(best, taken)
-    return 1000 * best
-
-
 def measure(model: SMPLFamilyModel, theirs: Function, batch: int, bandwidth: float) -> dict[str, float]:
     """Return times and ratios at one batch size."""
     found = correspondence(SMPLIFYX_118, model.landmark_names)
     names = tuple(model.landmark_names[i] for i in found.indices[found.mask])
-    parameters = sample_people(model, batch).parameters
+    device = str(model.device)
+    on_cpu = load_model(ModelChoice("anny", "anny", dtype=model.dtype))
+    parameters = sample_people(on_cpu, batch).parameters.map(lambda leaf: leaf.to(device))
 
     def landmarks(leaves: Parameters) -> Tensor:
         return model(leaves).landmarks(names)[:, 0]
@@ -132,9 +122,9 @@ def measure(model: SMPLFamilyModel, theirs: Function, batch: int, bandwidth: flo
     functions = {"landmarks": landmarks, "mesh": mesh, "smplx": theirs}
     with torch.no_grad():
         row["largest_difference_m"] = float((mesh(parameters) - theirs(parameters)).abs().max())
-        row |= {f"{name}_ms": least(partial(function, parameters)) for name, function in functions.items()}
+        row |= {f"{name}_ms": least(partial(function, parameters), device) for name, function in functions.items()}
     for name, function in functions.items():
-        row[f"{name}_backward_ms"] = least(partial(with_backward(function), parameters))
+        row[f"{name}_backward_ms"] = least(partial(with_backward(function), parameters), device)
     floors = [1000 * size / bandwidth for size in touched(model, names, batch)]
     row |= {"landmarks_floor_ms": floors[0], "mesh_floor_ms": floors[1]}
     for name in ("landmarks", "mesh"):
@@ -146,25 +136,22 @@ def measure(model: SMPLFamilyModel, theirs: Function, batch: int, bandwidth: flo
 
 def main() -> None:
     """Print the table, and write it as json where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
+    parser.set_defaults(threads=1)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float32")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/forward.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    model = load_model(ModelChoice("anny", "anny", dtype=getattr(torch, options.dtype)))
+    device = str(choose_device(options.device))
+    model = load_model(ModelChoice("anny", "anny", dtype=getattr(torch, options.dtype), device=device))
     theirs = smplx_of(model)
-    bandwidth = copied_bytes_per_second()
-    table = [measure(model, theirs, batch, bandwidth) for batch in options.batches]
+    bandwidth = copied_bytes_per_second(device)
+    rows = [measure(model, theirs, batch, bandwidth) for batch in options.batches]
     print(f"copying: {bandwidth / 1e9:.1f} GB/s")
-    for key in table[0]:
-        print(f"{key:<32}{''.join(f'{row[key]:>12.4g}' for row in table)}")
+    print(columns(rows))
     if options.save:
-        settings = {"dtype": options.dtype, "threads": options.threads, "copied_bytes_per_second": bandwidth}
-        RESULTS.mkdir(exist_ok=True)
-        report = {"torch": torch.__version__, **settings, "results": table}
-        (RESULTS / "forward.json").write_text(json.dumps(report, indent=1) + "\n")
+        settings = {"dtype": options.dtype, "copied_bytes_per_second": bandwidth}
+        save("forward", {"machine": machine(device), **settings, "results": rows})
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """How fast derivatives in closed form are, beside automatic ones and beside the product J^T J alone.
 
-    python benchmarks/jacobian.py [--batches 1 8 64] [--dtype float64] [--threads 1] [--save]
+    python benchmarks/jacobian.py [--batches 1 8 64] [--dtype float64] [--device auto] [--save]
 
 People with 118 keypoints, and the stage of the recipe with most free values. Four pieces of work on the same problem:
 
@@ -9,17 +9,13 @@ People with 118 keypoints, and the stage of the recipe with most free values. Fo
   iteration  gradient and curvature of the whole energy, forward pass included: what a step of Levenberg-Marquardt takes
   gradient   energy and gradient by autograd's backward pass: what a step of L-BFGS takes
 
-Times are processor time, milliseconds for the whole batch, the least of several runs. --save writes
-benchmarks/results/jacobian.json.
+Times are milliseconds for the whole batch, the least of several runs, on one thread: processor time on a CPU, the
+clock's on a GPU. --save writes benchmarks/results/jacobian.json.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,8 +23,11 @@ import torch
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent))
+from clock import columns, least
+from measure import arguments, machine, save
 from synthetic import sample_people
 
+from fitkit.api import choose_device
 from fitkit.chart import Chart
 from fitkit.energy import Energy
 from fitkit.fitting import Stage
@@ -39,8 +38,6 @@ from fitkit.problem import Problem
 from fitkit.recipe import load_recipe
 from fitkit.scene import Scene
 from fitkit.solvers import evaluate
-
-RESULTS = Path(__file__).parent / "results"
 
 
 @dataclass(frozen=True)
@@ -91,15 +88,16 @@ class Work:
         return evaluate(self, self.x)
 
 
-def prepare(batch: int, dtype: torch.dtype, recipe_name: str) -> Work:
+def prepare(batch: int, dtype: torch.dtype, device: str, recipe_name: str) -> Work:
     """Return the work on a batch of people."""
-    model = load_model(ModelChoice("anny", "anny", dtype=dtype))
-    people = sample_people(model, batch)
+    people = sample_people(load_model(ModelChoice("anny", "anny", dtype=dtype)), batch)
+    model = load_model(ModelChoice("anny", "anny", dtype=dtype, device=device))
     recipe = load_recipe(recipe_name)
     seen = [Person(one, 0, one.focal_length or 1000.0, "given") for one in people.keypoints]
     problem = make_problem(seen, model, recipe)
     random = torch.Generator().manual_seed(0)
     start = people.parameters.map(lambda leaf: leaf + 0.03 * torch.randn(leaf.shape, generator=random).to(leaf))
+    start = start.map(lambda leaf: leaf.to(device))
     world = model(start).landmarks(problem.observations.landmarks)
     focal = {"focal_length": problem.camera.focal_length}
     problem = replace(problem, start=start.replace(focal), observations=replace(problem.observations, world=world))
@@ -109,28 +107,17 @@ def prepare(batch: int, dtype: torch.dtype, recipe_name: str) -> Work:
     return Work(problem, Energy(terms), free, problem.observations.landmarks)
 
 
-def least(work: Callable[[], object], seconds: float = 2.0) -> float:
-    """Return the least processor time of some work, milliseconds."""
-    work()
-    best, spent = float("inf"), 0.0
-    while spent < seconds:
-        begun = time.process_time()
-        work()
-        spent += (taken := time.process_time() - begun)
-        best = min(best, taken)
-    return 1000 * best
-
-
-def measure(batch: int, dtype: torch.dtype, recipe: str) -> dict[str, float]:
+def measure(batch: int, dtype: torch.dtype, device: str, recipe: str) -> dict[str, float]:
     """Return times and ratios at one batch size."""
-    work = prepare(batch, dtype, recipe)
+    work = prepare(batch, dtype, device, recipe)
     with torch.no_grad():
         ours, theirs = work.closed(), work.automatic()
         off = max(float((a - b).abs().max() / b.abs().max()) for a, b in zip(ours, theirs, strict=True))
-        jacobian = torch.randn(batch, work.pixels(work.x).shape[1], work.x.shape[1], dtype=dtype)
-        product = least(lambda: jacobian.mT @ jacobian)
-        closed, automatic, iteration = least(work.closed), least(work.automatic), least(work.iteration)
-    gradient = least(work.gradient)
+        jacobian = torch.randn(batch, work.pixels(work.x).shape[1], work.x.shape[1], dtype=dtype, device=device)
+        product = least(lambda: jacobian.mT @ jacobian, device)
+        closed, automatic = least(work.closed, device), least(work.automatic, device)
+        iteration = least(work.iteration, device)
+    gradient = least(work.gradient, device)
     return {
         "batch": batch,
         "unknowns": work.x.shape[1],
@@ -149,23 +136,19 @@ def measure(batch: int, dtype: torch.dtype, recipe: str) -> dict[str, float]:
 
 def main() -> None:
     """Print the table, and write it as json where asked."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = arguments(__doc__)
+    parser.set_defaults(threads=1)
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--dtype", choices=["float32", "float64"], default="float64")
     parser.add_argument("--recipe", default="default")
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--save", action="store_true", help="also write benchmarks/results/jacobian.json")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    table = [measure(batch, getattr(torch, options.dtype), options.recipe) for batch in options.batches]
-    for key in table[0]:
-        cells = (f"{row[key]:>12.3g}" if isinstance(row[key], float) else f"{row[key]:>12}" for row in table)
-        print(f"{key:<28}{''.join(cells)}")
+    device = str(choose_device(options.device))
+    rows = [measure(batch, getattr(torch, options.dtype), device, options.recipe) for batch in options.batches]
+    print(columns(rows))
     if options.save:
-        settings = {"dtype": options.dtype, "threads": options.threads, "recipe": options.recipe}
-        RESULTS.mkdir(exist_ok=True)
-        report = {"torch": torch.__version__, **settings, "results": table}
-        (RESULTS / "jacobian.json").write_text(json.dumps(report, indent=1) + "\n")
+        settings = {"dtype": options.dtype, "recipe": options.recipe}
+        save("jacobian", {"machine": machine(device), **settings, "results": rows})
 
 
 if __name__ == "__main__":
