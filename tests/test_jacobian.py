@@ -430,3 +430,10 @@ def test_parameters_are_not_written_to():
     before = Parameters({name: leaf.clone() for name, leaf in scene.parameters.items()})
     Chart(scene, all_leaves(scene)).landmarks(some_landmarks("anny"))
     assert all(torch.equal(before[name], scene.parameters[name]) for name in before)
+
+
+def test_a_stream_of_new_keypoints_does_not_fill_the_memory():
+    scene = scene_of("anny", bodies=1)
+    for name in scene.model.landmark_names[:40]:
+        Chart(scene, ("transl",)).landmarks((name,))
+    assert len(scene.model._routes) <= 32

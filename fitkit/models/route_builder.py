@@ -130,18 +130,19 @@ def cluster(support: np.ndarray, widths: np.ndarray, counts: np.ndarray) -> list
     members = [used[owner.reshape(-1) == k] for k in range(len(patterns))]
     rows = np.array([counts[points].sum() for points in members], dtype=float)
 
-    def cost(pattern: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        columns = pattern @ widths
+    def cost(columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         return rows * columns * (columns + _PER_ENTRY) + columns**2 * _PER_SQUARE + _PER_GROUP
 
+    patterns = patterns.astype(float)
     while len(members) > 1:
-        alone = cost(patterns, rows)
-        merged = cost(patterns[:, None] | patterns, rows[:, None] + rows)
-        gain = np.triu(alone[:, None] + alone - merged, 1) + np.tril(np.full(merged.shape, -np.inf))
+        columns = patterns @ widths
+        alone, together = cost(columns, rows), columns[:, None] + columns - (patterns * widths) @ patterns.T
+        gain = alone[:, None] + alone - cost(together, rows[:, None] + rows)
+        gain[np.tril_indices(len(members))] = -np.inf
         first, second = np.unravel_index(gain.argmax(), gain.shape)
         if gain[first, second] <= 0:
             break
-        patterns[first] |= patterns[second]
+        patterns[first] = np.maximum(patterns[first], patterns[second])
         rows[first] += rows[second]
         members[first] = np.concatenate([members[first], members.pop(second)])
         patterns, rows = np.delete(patterns, second, 0), np.delete(rows, second)

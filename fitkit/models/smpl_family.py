@@ -23,6 +23,9 @@ from fitkit.models.skeletons import JOINT_NAMES, POSE_LEAVES
 from fitkit.models.sparse import LandmarkPlan, SkinnedShape, fold
 from fitkit.parameters import Layout, Leaf
 
+_ROUTES = 32
+"""How many routes a model keeps, a few megabytes each."""
+
 
 @dataclass(frozen=True)
 class HandSpace:
@@ -135,6 +138,9 @@ class SMPLFamilyModel:
             skeleton = Skeleton(self.tree, self.shape.J_shapedirs)
             layout = RouteBuilder(plan, skeleton, self._free(leaves), [start is not None for start, _ in ends])
             place = {point: k for k, point in enumerate(unique)}
+            # A stream of people shows ever new sets of keypoints: the oldest make room.
+            while len(self._routes) >= _ROUTES:
+                del self._routes[next(iter(self._routes))]
             self._routes[key] = layout.build(np.array([place[point] for point in points]))
         return self._routes[key]
 
