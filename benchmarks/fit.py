@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 from measure import Spent, arguments, machine, save, table, timed
-from problems import judge, make_model, make_people, problem_of, recipe
+from problems import NOISE, judge, make_model, make_people, problem_of, recipe
 from published import PublishedFitter
 
 from fitkit.api import choose_device
@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--published", type=int, default=4, help="people that the published procedure fits")
     parser.add_argument("--slow", type=int, default=64, help="largest batch of all solvers but LM")
     parser.add_argument("--solvers", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
-    parser.add_argument("--noise", type=float, default=0.0, help="standard deviation of the keypoints, pixels of 1000")
+    parser.add_argument(
+        "--noise", type=float, default=NOISE, help="standard deviation of the keypoints, pixels of 1000"
+    )
     parser.add_argument("--single", action="store_true", help="single precision (always so on a GPU)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -116,18 +118,22 @@ def _published(
     """Return the row of the published procedure over a few people, and its answers."""
     chosen = recipe("smplifyx")
     fitter = PublishedFitter(chosen, device)
-    answers, wall, cpu, evaluations = [], 0.0, 0.0, 0
+    answers, wall, cpu, evaluations, overflows = [], 0.0, 0.0, 0, 0
     for row in range(count):
         problem = problem_of([people[row]], model, chosen)
         # All threads: this is how the published code runs.
         found, spent = timed(lambda problem=problem: fitter.fit(problem), device, 1 << 30)
         wall, cpu, evaluations = wall + spent.wall, cpu + spent.cpu, evaluations + found.evaluations
+        overflows += found.overflows > 0
         here = found.parameters.map(lambda leaf: leaf.to(device=device, dtype=model.dtype))
         judged = judge(problem, here, truth.select(torch.tensor([row])))
         answers.append(judged | {"iterations": np.array([found.iterations])})
         print(f"published, person {row}: {spent.wall:.1f} s, {found.evaluations} evaluations", flush=True)
     found = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-    return _row(PUBLISHED, 1, Spent(wall, cpu), found) | {"evaluations": evaluations / count}, found
+    return _row(PUBLISHED, 1, Spent(wall, cpu), found) | {
+        "evaluations": evaluations / count,
+        "overflows": overflows,
+    }, found
 
 
 def _row(label: str, batch: int, spent: Spent, found: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -44,6 +44,8 @@ class PublishedFit:
     """Of L-BFGS over all stages, of both orientations where both were tried."""
     evaluations: int
     """Of the mesh and its gradient, likewise."""
+    overflows: int
+    """Stages that ran into NaN or infinity and were passed over, likewise."""
 
 
 class PublishedFitter:
@@ -78,7 +80,7 @@ class PublishedFitter:
         runs = [_Run(self, problem, start) for start in starts]
         energies = [run.minimise(self.recipe.stages) for run in runs]
         best = min(range(len(runs)), key=lambda one: energies[one] if math.isfinite(energies[one]) else math.inf)
-        work = [sum(run.iterations for run in runs), sum(run.evaluations for run in runs)]
+        work = [sum(getattr(run, name) for run in runs) for name in ("iterations", "evaluations", "overflows")]
         return PublishedFit(runs[best].parameters(), energies[best], *work)
 
 
@@ -96,7 +98,7 @@ class _Run:
         self.points, self.confidence = here(observed.points[0, 0]), here(observed.confidence[0, 0])
         self.leaves = {name: here(leaf[0]).requires_grad_(True) for name, leaf in start.items()}
         self.depth = float(start["transl"][0, 0, 2])
-        self.iterations = self.evaluations = 0
+        self.iterations = self.evaluations = self.overflows = 0
         used, mixing = _mixing(problem)
         self.used, self.mixing = used.to(fitter.device), here(mixing)
 
@@ -126,6 +128,7 @@ class _Run:
             self.evaluations += 1
             return energy
 
+        start = [leaf.detach().clone() for leaf in free]
         before = math.nan
         for _ in range(OUTER_CALLS):
             energy = float(optimiser.step(closure).detach())
@@ -136,6 +139,11 @@ class _Run:
             before = energy
         self.iterations += optimiser.state[free[0]]["n_iter"]
         with torch.no_grad():
+            if not all(bool(leaf.isfinite().all()) for leaf in free) or not math.isfinite(float(energy_of())):
+                # The published code ends here without a result; the stage is passed over instead.
+                self.overflows += 1
+                for leaf, value in zip(free, start, strict=True):
+                    leaf.copy_(value)
             return float(energy_of())
 
     def _energy(self, stage: Stage):  # type: ignore[no-untyped-def]
