@@ -44,9 +44,7 @@ def main() -> None:
     parser.add_argument("--published", type=int, default=4, help="people that the published procedure fits")
     parser.add_argument("--slow", type=int, default=64, help="largest batch of all solvers but LM")
     parser.add_argument("--solvers", nargs="+", default=list(SOLVERS), choices=list(SOLVERS))
-    parser.add_argument(
-        "--noise", type=float, default=NOISE, help="standard deviation of the keypoints, pixels of 1000"
-    )
+    parser.add_argument("--noise", type=float, default=NOISE, help="deviation of keypoints, pixels of 1000")
     parser.add_argument("--single", action="store_true", help="single precision (always so on a GPU)")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
@@ -130,10 +128,8 @@ def _published(
         answers.append(judged | {"iterations": np.array([found.iterations])})
         print(f"published, person {row}: {spent.wall:.1f} s, {found.evaluations} evaluations", flush=True)
     found = {name: np.concatenate([answer[name] for answer in answers]) for name in answers[0]}
-    return _row(PUBLISHED, 1, Spent(wall, cpu), found) | {
-        "evaluations": evaluations / count,
-        "overflows": overflows,
-    }, found
+    row = _row(PUBLISHED, 1, Spent(wall, cpu), found)
+    return row | {"evaluations": evaluations / count, "people with overflows": overflows}, found
 
 
 def _row(label: str, batch: int, spent: Spent, found: dict[str, np.ndarray]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import torch
 from jaxtyping import Float, Int
@@ -15,13 +15,16 @@ from fitkit.energy import Energy, WeightedTerm
 from fitkit.parameters import Parameters
 from fitkit.problem import Initialiser, Problem
 from fitkit.scene import Scene
-from fitkit.solvers.base import Solver, Status
+from fitkit.solvers.base import Solution, Solver, Status
 from fitkit.solvers.least_squares import Linearisation
 from fitkit.uncertainty import joint_deviations
 
 FitProgress = Callable[[int, int, int], None]
 """Called as (stage, number of stages, iteration)."""
 
+CPU_BLOCK = 12 << 20
+"""Bytes of the curvatures of the rows that a CPU minimises together: beyond it, caches overflow and memory is fetched
+anew from the system at every step, so that a row of many costs half as much again."""
 _SCALES = {"global_orient": 0.3, "body_pose": 0.3, "left_hand_pose": 0.3, "right_hand_pose": 0.3, "jaw_pose": 0.2}
 """Size of a usual step of each leaf, by which the solver's variables are of one magnitude; 1 for all others."""
 
@@ -40,6 +43,8 @@ class Stage:
     """The solver with its budget."""
     keep: int = 0
     """How many hypotheses of each problem go on to the next stage, those of least energy; 0 for all."""
+    propose: Initialiser | None = None
+    """Widens each hypothesis, as the problem's start, by further ones before the stage; None for no more."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +125,9 @@ def fit(
     )
     energy = Energy(())
     for number, stage in enumerate(stages):
+        if stage.propose is not None:
+            state, count = _widened(state, stage.propose)
+            kept *= count
         energy, totals, state = _run(stage, state, _reporter(progress, number, len(stages)))
         last = number == len(stages) - 1
         keep = 1 if last else min(stage.keep or kept, kept)
@@ -148,6 +156,15 @@ class _State:
         return _State(self.problem.select(rows), self.iterations[rows], self.status[rows], self.hypothesis[rows])
 
 
+def _widened(state: _State, propose: Initialiser) -> tuple[_State, int]:
+    """Return the state with several hypotheses for each, and how many for each."""
+    with torch.no_grad():
+        proposal = propose(state.problem)
+    rows = torch.arange(len(state.status), device=state.status.device).repeat_interleave(proposal.hypotheses)
+    wide = state.select(rows)
+    return replace(wide, problem=replace(wide.problem, start=proposal.parameters)), proposal.hypotheses
+
+
 def _run(
     stage: Stage, state: _State, progress: Callable[[int, int], None] | None
 ) -> tuple[Energy, Float[Tensor, " R"], _State]:
@@ -165,7 +182,7 @@ def _run(
         scale = _scale(problem, free)
         objective = _StageObjective(problem, free, scale, energy)
         start = problem.start.pack(free) / scale
-    solution = stage.solver.minimise(objective, start, progress)
+    solution = _minimise(stage.solver, objective, start, progress)
     parameters = problem.start.unpack(free, solution.x * scale)
     bad = (solution.status == Status.NON_FINITE) | (state.status == Status.NON_FINITE)
     after = replace(
@@ -175,6 +192,28 @@ def _run(
         status=torch.where(bad, Status.NON_FINITE, solution.status),
     )
     return energy, solution.energy, after
+
+
+def _minimise(
+    solver: Solver, objective: _StageObjective, start: Float[Tensor, "B D"], progress: Callable[[int, int], None] | None
+) -> Solution:
+    """Return the solution of all rows, minimised in as many parts as memory asks for: rows do not know each other."""
+    parts = torch.arange(len(start), device=start.device).split(_rows_at_once(start))
+    if len(parts) == 1:
+        return solver.minimise(objective, start, progress)
+    solutions = [solver.minimise(objective.select(rows), start[rows], progress) for rows in parts]
+    names = [entry.name for entry in fields(Solution)]
+    return Solution(**{name: torch.cat([getattr(one, name) for one in solutions]) for name in names})
+
+
+def _rows_at_once(start: Float[Tensor, "B D"]) -> int:
+    """Return how many rows to minimise together, by the size of a row's curvature."""
+    size = (start.shape[1] + 1) ** 2 * start.element_size()
+    if start.is_cuda:
+        # A solver holds some copies of the curvature, and what it is made of.
+        return max(1, torch.cuda.mem_get_info(start.device)[0] // (32 * size))
+    parts = max(1, round(len(start) * size / CPU_BLOCK))
+    return max(1, -(-len(start) // parts))
 
 
 def _scale(problem: Problem, free: tuple[str, ...]) -> Float[Tensor, "B D"]:

@@ -18,7 +18,7 @@ from fitkit.camera import DEFAULT_FIELD_OF_VIEW
 from fitkit.energy import WeightedTerm
 from fitkit.errors import InputError, UsageError
 from fitkit.fitting import Stage
-from fitkit.initialisers import INITIALISERS
+from fitkit.initialisers import INITIALISERS, PROPOSERS
 from fitkit.models.skeletons import LEAVES
 from fitkit.problem import Initialiser
 from fitkit.registry import Registry, did_you_mean
@@ -71,7 +71,8 @@ class Recipe:
     def priors(self) -> tuple[str, ...]:
         """Names of the pose priors that the recipe asks for."""
         terms = [entry.term for stage in self.stages for entry in stage.terms]
-        named = [getattr(term, "prior", None) for term in terms] + [getattr(self.initialiser, "pose", None)]
+        starts = [self.initialiser, *(stage.propose for stage in self.stages)]
+        named = [getattr(term, "prior", None) for term in terms] + [getattr(start, "pose", None) for start in starts]
         return tuple(dict.fromkeys(name for name in named if name))
 
     def with_known_focal(self) -> Recipe:
@@ -119,8 +120,9 @@ def parse_recipe(content: str, name: str) -> Recipe:
     """Return the recipe that a yaml text describes.
 
     Keys: `initialiser`, `camera`, `model`, `solver` and `terms` (settings that all stages share), and `stages`, a list
-    of mappings with `name`, `free`, `keep`, `solver` and `terms`, whose settings override the shared ones. A term takes
-    its class from its key, or from `term` where the key is another; `weight` multiplies it (0 turns it off).
+    of mappings with `name`, `free`, `keep`, `propose`, `solver` and `terms`; settings of the last two override the
+    shared ones. A term takes its class from its key, or from `term` where the key is another; `weight` multiplies it
+    (0 turns it off).
     """
     data = _mapping(yaml.safe_load(content), "the file")
     _known(data, ("initialiser", "camera", "model", "solver", "terms", "stages"), "the file")
@@ -142,7 +144,7 @@ def parse_recipe(content: str, name: str) -> Recipe:
 def _stage(entry: Any, number: int, shared: dict[str, dict[str, Any]], solver: dict[str, Any]) -> Stage:
     where = f"stages[{number}]"
     data = _mapping(entry, where)
-    _known(data, ("name", "free", "keep", "solver", "terms"), where)
+    _known(data, ("name", "free", "keep", "propose", "solver", "terms"), where)
     own = _mapping(data.get("terms", {}), f"{where}.terms")
     terms = []
     for key in dict.fromkeys([*shared, *own]):
@@ -156,7 +158,9 @@ def _stage(entry: Any, number: int, shared: dict[str, dict[str, Any]], solver: d
     if keep < 0:
         raise InputError(f"{where}.keep must be a number of hypotheses, or 0 for all; got {keep}.")
     made = _plug_in(SOLVERS, chosen, f"{where}.solver")
-    return Stage(str(stage.get("name", number)), free, tuple(terms), made, keep)
+    wider = _mapping(data.get("propose"), f"{where}.propose")
+    propose = _plug_in(PROPOSERS, wider, f"{where}.propose") if wider else None
+    return Stage(str(stage.get("name", number)), free, tuple(terms), made, keep, propose)
 
 
 def _term(key: str, settings: dict[str, Any], where: str) -> WeightedTerm:
@@ -247,8 +251,12 @@ def _resolved(recipe: Recipe) -> dict[str, Any]:
             for entry in stage.terms
         }
         solver = {"name": _name_of(SOLVERS, stage.solver)} | _settings(stage.solver)
+        propose = {}
+        if stage.propose is not None:
+            propose = {"propose": {"name": _name_of(PROPOSERS, stage.propose)} | _settings(stage.propose)}
         stages.append(
             {"name": stage.name, "free": list(stage.free), "keep": stage.keep, "solver": solver, "terms": terms}
+            | propose
         )
     return {
         "initialiser": {"name": _name_of(INITIALISERS, recipe.initialiser)} | _settings(recipe.initialiser),

@@ -1,4 +1,4 @@
-"""Initialisers: where a fit begins."""
+"""Initialisers, where a fit begins, and proposers, which widen a fit on its way by further hypotheses."""
 
 from __future__ import annotations
 
@@ -12,3 +12,11 @@ INITIALISERS = Registry(
     },
 )
 """Names that recipes use for the initialisers."""
+PROPOSERS = Registry(
+    "proposer",
+    {
+        "limbs": "fitkit.initialisers.limbs:LimbProposals",
+        "curls": "fitkit.initialisers.curls:HandCurls",
+    },
+)
+"""Names that recipes use for what a stage proposes; proposers are initialisers that go by the problem's start."""
