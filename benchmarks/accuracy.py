@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import sys
 import time
 from pathlib import Path
 
@@ -20,9 +19,6 @@ import numpy as np
 import roma
 import torch
 from scipy.linalg import orthogonal_procrustes
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tools"))
-from mocap_prior.data import load_poses
 from synthetic import SyntheticPeople, keypoints_of, sample_people
 
 import fitkit
@@ -32,6 +28,7 @@ from fitkit.keypoints.conventions import part_of
 from fitkit.model_files import load_model
 from fitkit.models.arrays import ModelChoice
 from fitkit.models.smpl_family import SMPLFamilyModel
+from fitkit.training.motion_capture import load_poses
 
 RESULTS = Path(__file__).parent / "results"
 SIZE = 1000

@@ -3,7 +3,7 @@
     python tools/train_pose_prior.py --data train.npz [--out priors/data] [--seed 0] [--quick]
 
 The data: `poses (N, 22, 3)` local axis-angle against an ideal T-pose, `parents`, `source`, `clip`, optionally `weight`
-(see `mocap_prior.data`). Takes some five minutes of one core. Same data, seed and versions: same numbers.
+(see `fitkit.training.motion_capture`). Takes some five minutes of one core. Same data, seed and versions: same numbers.
 """
 
 import argparse
@@ -15,7 +15,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from mocap_prior import card
-from mocap_prior.data import RARE, Poses, load_poses
 from mocap_prior.mixture import Mixture, Settings, completed, fit, negative_log_likelihood
 from torch import Tensor
 
@@ -23,6 +22,7 @@ from fitkit.priors.gaussian_mixture import GaussianMixturePosePrior
 from fitkit.priors.joint_limits import JointLimits
 from fitkit.priors.mirror import mirrored
 from fitkit.priors.relaxed import RelaxedPosePrior
+from fitkit.training.motion_capture import RARE, Poses, load_poses
 
 ROOT = Path(__file__).resolve().parents[1]
 TEMPLATE = ROOT / "fitkit/models/data/anny_neutral.npz"

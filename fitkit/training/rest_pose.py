@@ -6,6 +6,8 @@ where the data's do, global rotations are multiplied from the right by the const
 bone to the ideal one; locally, R'_j = A_parent(j)^T R_j A_j.
 """
 
+from __future__ import annotations
+
 import numpy as np
 import roma
 import torch
@@ -17,7 +19,7 @@ BONES |= {16: (18, "+x"), 17: (19, "-x"), 18: (20, "+x"), 19: (21, "-x")}
 """Joint -> (the joint at the end of its bone, the ideal direction): hips, knees, shoulders, elbows.
 
 Not the spine, whose bones the sources know too coarsely (an upright person keeps the template's own curve), nor neck
-and collars, which `data` centres per source.
+and collars, which `motion_capture` centres per source.
 """
 FEET = {7: 10, 8: 11}
 """Ankle -> toe joint: flat on the ground in both rests, so that only their turn about the vertical is taken out."""

@@ -1,5 +1,7 @@
 """The poses that a prior is trained on: read, cleaned, re-referenced, split by clip."""
 
+from __future__ import annotations
+
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from mocap_prior.reference import alignment, rereferenced
+from fitkit.training.rest_pose import alignment, rereferenced
 
 FEET, COLLARS, NECK = (10, 11), (13, 14), 12
 MISSING = {
@@ -37,7 +39,7 @@ class Poses:
     clip: NDArray
     """(N,) "source/clip" of each frame."""
 
-    def select(self, rows: Tensor) -> "Poses":
+    def select(self, rows: Tensor) -> Poses:
         """Return some of the frames."""
         return Poses(self.body_pose[rows], self.weight[rows], self.held_out[rows], self.clip[rows.numpy()])
 
@@ -51,7 +53,7 @@ def load_poses(path: Path, joints_rest: NDArray) -> Poses:
     """Return all frames of an npz with `poses`, `parents`, `source`, `clip` and, optionally, `weight` and `root_pos`.
 
     Args:
-        path: the file; its rotations are against an ideal T-pose (see `reference`).
+        path: the file; its rotations are against an ideal T-pose (see `rest_pose`).
         joints_rest: the template's joints (at least 22, 3), metres.
     """
     with np.load(path, allow_pickle=False) as file:

@@ -1,0 +1,1 @@
+"""Training of what ships learned: pose priors and the initialiser, from motion capture."""
