@@ -38,10 +38,13 @@ class Poses:
     """(N,) whether the frame's clip is kept from training."""
     clip: NDArray
     """(N,) "source/clip" of each frame."""
+    orientation: Tensor
+    """(N, 3) of the pelvis, axis-angle, y up; the heading about y is arbitrary."""
 
     def select(self, rows: Tensor) -> Poses:
         """Return some of the frames."""
-        return Poses(self.body_pose[rows], self.weight[rows], self.held_out[rows], self.clip[rows.numpy()])
+        tensors = (self.body_pose[rows], self.weight[rows], self.held_out[rows])
+        return Poses(*tensors, self.clip[rows.numpy()], self.orientation[rows])
 
 
 def is_held_out(source: str, clip: int) -> bool:
@@ -63,7 +66,7 @@ def load_poses(path: Path, joints_rest: NDArray) -> Poses:
     rotations = _relaxed_ankles(rotations, source)
     aligned = torch.from_numpy(alignment(joints_rest)).to(rotations)
     posed = rereferenced(rotations, parents, _centred(rotations, source, aligned))
-    pose = roma.rotmat_to_rotvec(posed)[:, 1:]
+    orientation, pose = roma.rotmat_to_rotvec(posed).split([1, 21], dim=1)
     for joints, sources in MISSING.items():
         pose[np.isin(source, sources)[:, None] & np.isin(np.arange(1, 22), joints)] = torch.nan
     weight = torch.from_numpy(file.get("weight", np.ones(len(source), np.float32)))
@@ -72,7 +75,8 @@ def load_poses(path: Path, joints_rest: NDArray) -> Poses:
     clips, place = np.unique(clip, return_inverse=True)
     kept = np.array([is_held_out(*clip.rsplit("/", 1)) for clip in clips])[place]
     weight = torch.where(rare, RARE * weight, weight)
-    return Poses(_near_the_mean(pose).flatten(1), weight / weight.mean(), torch.from_numpy(kept), clip)
+    pose, weight = _near_the_mean(pose).flatten(1), weight / weight.mean()
+    return Poses(pose, weight, torch.from_numpy(kept), clip, orientation[:, 0])
 
 
 def _relaxed_ankles(rotations: Tensor, source: NDArray) -> Tensor:
