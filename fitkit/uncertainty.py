@@ -13,7 +13,9 @@ from fitkit.energy import Energy
 from fitkit.scene import Scene
 
 _RIDGE = 1e-9
-"""Share of the greatest curvature that is added to all: directions that nothing determines stay finite."""
+"""Share of its own curvature that is added to each free value: directions that nothing determines stay finite."""
+_ROUNDING = 16.0
+"""Least ridge in units of the precision in which the curvature was summed: below it, its own errors may be negative."""
 
 
 def joint_deviations(
@@ -24,6 +26,9 @@ def joint_deviations(
     An energy in squared standard deviations is twice a negative log posterior, whose covariance at the minimum is twice
     the inverse of the energy's curvature; the joints' derivatives carry it into space. NaN where the body has no
     derivatives in closed form.
+
+    The curvature is taken in the scene's precision and factorised in double: eigenvalues of unseen directions are
+    a millionth of the others, which single precision does not resolve. This happens once, after the last iteration.
 
     Args:
         scene: at the minimum.
@@ -36,15 +41,25 @@ def joint_deviations(
         return scene.parameters["transl"].new_full(shape, torch.nan)
     chart = Chart(scene, free)
     _, curvature = energy.normal_equations(scene, chart)
-    # Unit diagonal first: the free values differ in size by orders of magnitude.
-    scale = curvature.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt()
-    normalised = curvature * scale[:, :, None] * scale[:, None, :]
-    normalised = normalised + _RIDGE * torch.eye(chart.size).to(normalised)
-    factor, failed = torch.linalg.cholesky_ex(normalised)
     slopes = chart.landmarks(names)
     if scene.camera.R_camera_world is not None:
         slopes = scene.camera.R_camera_world[..., None, :, :] @ slopes
-    rows = (slopes * scale[:, None, None, None]).flatten(1, 3)
-    half = torch.linalg.solve_triangular(factor, rows.transpose(1, 2), upper=False)
-    deviations = (2 * half.square().sum(1)).sqrt().unflatten(1, slopes.shape[1:4])
-    return torch.where((failed == 0)[:, None, None, None], deviations, torch.nan)
+    ridge = max(_RIDGE, _ROUNDING * torch.finfo(curvature.dtype).eps)
+    deviations = _deviations(_in_double(curvature), _in_double(slopes.flatten(1, 3)), ridge)
+    return deviations.unflatten(1, slopes.shape[1:4]).to(slopes)
+
+
+def _in_double(tensor: Tensor) -> Tensor:
+    """Return a tensor in double precision, on the CPU where its device knows none."""
+    return tensor.to("cpu", torch.float64) if tensor.device.type == "mps" else tensor.double()
+
+
+def _deviations(curvature: Float[Tensor, "B D D"], rows: Float[Tensor, "B R D"], ridge: float) -> Float[Tensor, "B R"]:
+    """Return the standard deviation of linear functions, given by rows, of what an energy's curvature determines."""
+    # Unit diagonal first: the free values differ in size by orders of magnitude.
+    scale = curvature.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt()
+    normalised = curvature * scale[:, :, None] * scale[:, None, :]
+    normalised.diagonal(dim1=1, dim2=2).add_(ridge)
+    factor, failed = torch.linalg.cholesky_ex(normalised)
+    half = torch.linalg.solve_triangular(factor, (rows * scale[:, None, :]).mT, upper=False)
+    return torch.where((failed == 0)[:, None], (2 * half.square().sum(1)).sqrt(), torch.nan)

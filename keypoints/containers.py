@@ -8,6 +8,9 @@ import numpy as np
 
 from fitkit.errors import InputError
 
+FARTHEST = 1e9
+"""Pixels from the origin beyond which a point is none: in single precision its square would overflow."""
+
 
 @dataclass(frozen=True)
 class Keypoints:
@@ -52,7 +55,7 @@ class Keypoints:
             )
         if len(set(self.names)) != count:
             raise InputError("Keypoint names must be unique.")
-        unusable = ~np.isfinite(points).all(-1) | ~np.isfinite(confidence)
+        unusable = ~(np.abs(points) <= FARTHEST).all(-1) | ~np.isfinite(confidence)
         confidence = np.where(unusable, 0.0, np.clip(confidence, 0.0, 1.0))
         points = np.where(unusable[..., None], 0.0, points)
         object.__setattr__(self, "points", points)
