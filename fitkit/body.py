@@ -62,6 +62,10 @@ class BodyModel(Protocol):
         """Vertex indices of the triangles."""
         ...
 
+    def standing_height(self, betas: Float[Tensor, "*N S"]) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N S"]]:
+        """Return how tall each shape stands at rest, metres, and the derivative with respect to its coefficients."""
+        ...
+
     def __call__(self, parameters: Mapping[str, Tensor]) -> Body:
         """Return the bodies of these parameters."""
         ...

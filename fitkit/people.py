@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,8 @@ class Person:
     """Where the focal length comes from."""
     refine_focal: bool = False
     """Whether the recipe may refine the focal length."""
+    height: float | None = None
+    """Standing height in metres; None where unknown."""
     start: Mapping[str, np.ndarray] | None = None
     """Parameters to start from, by smplx's names, poses as axis-angle; None for the recipe's initialiser."""
 
@@ -150,6 +153,7 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         start=zeros(model.layout, len(people), 1, observations.points),
         pixels_per_metre=pixels_per_metre(model, observations),
         priors={name: load_prior(name) for name in recipe.priors},
+        heights=tensor([[math.nan if person.height is None else person.height] for person in people]),
     )
 
 
@@ -274,9 +278,7 @@ def _decoded(model: SMPLFamilyModel, parameters: Parameters) -> dict[str, np.nda
 
 def _heights(model: SMPLFamilyModel, parameters: Parameters) -> Tensor:
     """Return the standing heights (B,) of the bodies' own shapes, metres."""
-    shape = Parameters({"betas": parameters["betas"], "transl": torch.zeros_like(parameters["transl"])})
-    upright = model(shape).vertices[:, 0, :, 1]
-    return upright.amax(-1) - upright.amin(-1)
+    return model.standing_height(parameters["betas"])[0][:, 0]
 
 
 def _errors(names: Sequence[str], distance: np.ndarray, confidence: np.ndarray) -> dict[str, float]:

@@ -58,6 +58,8 @@ class Problem:
     """Apparent size of each person, by which image distances become metres at the person's depth."""
     priors: Mapping[str, PosePrior] = field(default_factory=dict)
     """Pose priors by name, for the terms that ask for one."""
+    heights: Float[Tensor, "B N"] | None = None
+    """Standing heights that the user knows, metres; NaN where unknown."""
 
     def select(self, rows: Int[Tensor, " M"]) -> Problem:
         """Return some of the problems, in the order given (rows may repeat)."""
@@ -67,6 +69,7 @@ class Problem:
             observations=self.observations.select(rows),
             start=self.start.select(rows),
             pixels_per_metre=self.pixels_per_metre[rows],
+            heights=None if self.heights is None else self.heights[rows],
         )
 
 

@@ -12,6 +12,7 @@ import roma
 import torch
 from fitting_world import KINDS, assert_same, model_of, people_of, problem_of, random_parameters, scaled, with_world
 
+from fitkit.chart import Chart
 from fitkit.energy import Energy, ResidualTerm, Term, WeightedTerm, select_evidence
 from fitkit.errors import UsageError
 from fitkit.keypoints.conventions import part_of
@@ -25,6 +26,7 @@ from fitkit.terms.bounds import Bounds
 from fitkit.terms.depth_anchor import DepthAnchor
 from fitkit.terms.focal_prior import FocalPrior
 from fitkit.terms.hand_prior import HandPrior
+from fitkit.terms.height import Height
 from fitkit.terms.leaf_prior import LeafPrior
 from fitkit.terms.pose_prior import PosePriorTerm
 from fitkit.terms.reprojection import Reprojection
@@ -43,6 +45,7 @@ TERMS_TO_TEST = {
     "reprojection, published": lambda: Reprojection(image_scaled=True, deviation=1.0, outlier=100.0),
     "depth_anchor, relative": lambda: DepthAnchor(relative=True),
     "hand_prior, published": lambda: HandPrior(standardised=False),
+    "height, expected": lambda: Height(mean=1.7),
 }
 """Every term of the registry, and those whose settings change what they do."""
 
@@ -58,7 +61,9 @@ def _problem(kind: str = "anny", factor: float = 1.0) -> Problem:
     people = people_of(kind, ROWS)
     keypoints = with_world(people.keypoints, people.parameters, kind)
     problem = problem_of([scaled(one, factor) for one in keypoints], kind, people.parameters)
-    return replace(problem, start=problem.start.replace({"focal_length": problem.camera.focal_length}))
+    heights = torch.tensor([[1.8], [math.nan], [1.6]], dtype=torch.float64)
+    start = problem.start.replace({"focal_length": problem.camera.focal_length})
+    return replace(problem, start=start, heights=heights)
 
 
 def _moved(problem: Problem, amount: float = 0.1, seed: int = 1) -> Parameters:
@@ -136,6 +141,7 @@ def test_bodies_of_one_problem_add_up(term):
         observations=observed,
         start=apart.start.map(joined),
         pixels_per_metre=joined(apart.pixels_per_metre),
+        heights=joined(apart.heights),
     )
     one = term.observe(together)(Scene(together.model, moved.map(joined), camera))
     torch.testing.assert_close(one, term.observe(apart)(_scene(apart, moved)).sum(0, keepdim=True))
@@ -437,6 +443,42 @@ def test_the_focal_prior_is_symmetric_in_the_ratio_with_a_wall():
     assert float(energy(1.7)[0]) > 2 * (math.log(1.7) / 0.2) ** 2
     fixed = Parameters({name: leaf for name, leaf in problem.start.items() if name != "focal_length"})
     assert not term(_scene(problem, fixed)).any()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_height_is_the_upright_bodys_own(kind):
+    problem = _problem(kind)
+    rest = Parameters({name: leaf for name, leaf in problem.start.items() if name in ("betas", "transl")})
+    upward = problem.model(rest).vertices[..., 1]
+    tall = upward.amax(-1) - upward.amin(-1)
+    assert_same(problem.model.standing_height(problem.start["betas"])[0], tall)
+    energy = Height(known=0.02).observe(problem)(_scene(problem))
+    assert_same(energy, ((tall - problem.heights)[:, 0] / 0.02).square().nan_to_num(0.0))
+
+
+def test_a_height_is_expected_only_where_none_is_known():
+    problem = _problem()
+    tall = problem.model.standing_height(problem.start["betas"])[0][:, 0]
+    energy = Height(known=0.01, mean=1.7, deviation=0.1).observe(problem)(_scene(problem))
+    assert_same(energy[0], ((tall[0] - 1.8) / 0.01).square())
+    assert_same(energy[1], ((tall[1] - 1.7) / 0.1).square())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_height_has_its_exact_slope(kind, shared):
+    problem = _problem(kind)
+    both = problem.select(torch.tensor([0, 2]))
+    joined = {name: leaf.transpose(0, 1) for name, leaf in both.start.items()}
+    if shared:
+        joined["betas"] = joined["betas"][:, :1]
+    term = replace(Height(), target=both.heights.T, precision=torch.full((1, 2), 100.0, dtype=torch.float64))
+    scene = Scene(problem.model, Parameters(joined), problem.camera.select(torch.tensor([0])))
+    energy, free = Energy((WeightedTerm("height", 1.3, term),)), ("transl", "betas")
+    gradient, curvature = energy.normal_equations(scene, Chart(scene, free))
+    assert_same(gradient, Chart(scene, free).gradient(energy)[1])
+    slopes = Chart(scene, free).jacobian(term.residual).jacobian
+    assert_same(curvature, 2.6 * slopes.mT @ slopes)
 
 
 def _turned(problem: Problem, axis: list[float], angle: float) -> Parameters:

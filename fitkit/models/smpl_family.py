@@ -21,6 +21,7 @@ from fitkit.models.route_builder import FreeLeaves, RouteBuilder, Skeleton
 from fitkit.models.routes import Route, between
 from fitkit.models.skeletons import JOINT_NAMES, POSE_LEAVES
 from fitkit.models.sparse import LandmarkPlan, SkinnedShape, fold
+from fitkit.models.stature import Stature, stature
 from fitkit.parameters import Layout, Leaf
 
 _ROUTES = 32
@@ -171,6 +172,14 @@ class SMPLFamilyModel:
         if joint not in self.joint_names:
             raise UsageError(f"The body model {self.name!r} has no landmark {name!r}; see its landmark_names.")
         return self.joint_names.index(joint)
+
+    @cached_property
+    def _stature(self) -> Stature:
+        return stature(self.shape.v_template[:, 1], self.shape.shapedirs[:, 1, : self.betas])
+
+    def standing_height(self, betas: Float[Tensor, "*N S"]) -> tuple[Float[Tensor, "*N"], Float[Tensor, "*N S"]]:
+        """Return how tall each shape stands, metres, and the derivative with respect to its coefficients."""
+        return self._stature.of(betas)
 
     def __call__(self, parameters: Mapping[str, Tensor]) -> SMPLFamilyBody:
         """Return the bodies of (B, N, size) leaves; pose leaves that are missing are zero."""

@@ -15,6 +15,7 @@ TERMS = Registry(
         "bounds": "fitkit.terms.bounds:Bounds",
         "bending": "fitkit.terms.bending:Bending",
         "depth_anchor": "fitkit.terms.depth_anchor:DepthAnchor",
+        "height": "fitkit.terms.height:Height",
         "focal_prior": "fitkit.terms.focal_prior:FocalPrior",
         "upright": "fitkit.terms.upright:Upright",
     },
