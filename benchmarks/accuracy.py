@@ -1,151 +1,260 @@
 """How far fits are from the truth in space, on synthetic people whose focal length the fitter does not know.
 
-    python benchmarks/accuracy.py --mocap train.npz [--people 64] [--noise 2] [--points all] [--recipes default]
+    python benchmarks/accuracy.py [--poses train.npz] [--people 96] [--cases all body] [--methods full] [--save]
 
-Poses are held-out clips of a motion-capture file (the split of tools/train_pose_prior.py), shapes and hands are drawn,
-people face anywhere, the field of view is 35 to 70 degrees, and every keypoint gets Gaussian noise (pixels at 1000 px).
-Prints mean and median errors in mm; writes benchmarks/results/accuracy.json with --save.
+People: poses are samples of the pose prior that ships or, with `--poses FILE`, frames of motion capture (layout:
+`fitkit/training/motion_capture.py`), of clips alone that its split keeps from training. Shapes, hands, faces, headings
+all round, camera pitch (0.15 rad deviation) and fields of view of 35 to 70 degrees are drawn; a person fills three
+quarters of a picture of 1000 px. Each point's confidence is drawn from 0.5 to 1, and its noise is inversely
+proportional to it, `--noise` pixels by root mean square along each axis. All is fixed by `--seed`.
+
+Cases: `--help` lists them, `accuracy_cases.py` says exactly what each hides or spoils. Without `--cases` and `--noise`
+every case is run at 2 px, and `all` at 0 and 5 px, too.
+
+Methods: `published` is the published recipe (mean pose facing the camera, flip test, focal length 5000, five stages),
+solved by our batched L-BFGS; `mean pose` the default recipe from the geometric start; `full` the recipe of `--recipe`
+as it stands. Any other word is a recipe: the name of one that ships, or a yaml file. `--published N` adds the published
+procedure itself, one person at a time through `smplx` (`published.py`), for the first N people of each case.
+
+Errors: `accuracy_metrics.METRICS` defines them; the table shows "mean / median". Standard errors and 90th percentiles
+are in the json that `--save` writes. The targets (`accuracy_targets.py`) are for 2 px and an unknown focal length.
+
+From Python: `run(Settings(people=100, cases=("all",)), {"mine": fitted("mine.yaml")})`; a method is any function from a
+list of `Keypoints`, one person each, to an `Estimate`.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import math
-import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any, TypeAlias
 
-import numpy as np
-import roma
 import torch
-from scipy.linalg import orthogonal_procrustes
-from synthetic import SyntheticPeople, keypoints_of, sample_people
+from accuracy_cases import CASES, Case, People, draw_people, observe
+from accuracy_metrics import METRICS, Estimate, score, summarise
+from accuracy_poses import captured_poses, prior_poses, read_frames
+from accuracy_targets import TARGET_NOISE, comparisons, target_column
+from measure import arguments, machine, save, table, timed
+from problems import make_model
+from published import PublishedFitter
 
 import fitkit
-from fitkit.camera import pinhole
+from fitkit.api import choose_device
+from fitkit.errors import FitkitError, UsageError
 from fitkit.keypoints.containers import Keypoints
-from fitkit.keypoints.conventions import part_of
 from fitkit.model_files import load_model
 from fitkit.models.arrays import ModelChoice
 from fitkit.models.smpl_family import SMPLFamilyModel
-from fitkit.training.motion_capture import load_poses
+from fitkit.parameters import Parameters
+from fitkit.people import Person, make_problem
+from fitkit.recipe import Recipe, load_recipe
+from fitkit.registry import did_you_mean
 
-RESULTS = Path(__file__).parent / "results"
-SIZE = 1000
-UPPER = (0, 3, 6, 9, *range(12, 22))
-"""Body joints above the hips, and the pelvis."""
-_LEGS = ("knee", "ankle", "toe", "heel", "hip")
-
-
-def held_out_people(model: SMPLFamilyModel, mocap: Path, count: int, seed: int) -> SyntheticPeople:
-    """Return people in held-out poses, their keypoints free of noise and ignorant of the focal length."""
-    poses = load_poses(mocap, model.shape.J_template.numpy())
-    held = poses.body_pose[poses.held_out]
-    random = torch.Generator().manual_seed(seed)
-    chosen = held[torch.randperm(len(held), generator=random)[:count]].double().nan_to_num(0.0)
-
-    def uniform(low: float, high: float) -> torch.Tensor:
-        return low + (high - low) * torch.rand(count, generator=random, dtype=torch.float64)
-
-    upright = roma.rotvec_to_rotmat(torch.tensor([math.pi, 0.0, 0.0], dtype=torch.float64))
-    zero = torch.zeros(count, dtype=torch.float64)
-    tilt = torch.stack([0.15 * torch.randn(count, generator=random, dtype=torch.float64), zero, zero], dim=-1)
-    turn = torch.stack([zero, uniform(-math.pi, math.pi), zero], dim=-1)
-    orient = upright @ roma.rotvec_to_rotmat(tilt) @ roma.rotvec_to_rotmat(turn)
-    drawn = sample_people(model, count, seed).parameters
-    leaves = {"global_orient": roma.rotmat_to_rotvec(orient)[:, None], "body_pose": chosen[:, None]}
-    people = drawn.replace(leaves | {"transl": torch.zeros(count, 1, 3, dtype=torch.float64)})
-    focal = SIZE / 2 / torch.tan(torch.deg2rad(uniform(35.0, 70.0)) / 2)
-    joints = model(people).joints[:, 0]
-    low, high = joints.amin(1), joints.amax(1)
-    depth = focal * ((high - low)[:, :2].amax(-1) + 0.3) / (0.75 * SIZE)
-    place = torch.stack([zero, zero, depth], dim=-1) - (low + high) / 2
-    people = people.replace({"transl": place[:, None]})
-    camera = pinhole(focal, torch.full((count, 2), float(SIZE), dtype=torch.float64))
-    return SyntheticPeople(people, camera, keypoints_of(model, people, camera, SIZE))
+Method: TypeAlias = Callable[[Sequence[Keypoints]], Estimate]
+Report: TypeAlias = Callable[[dict[str, Any]], None]
+ONE_BY_ONE = "published, one by one"
+"""The published procedure itself."""
+COLUMNS = ("case", "noise px", "method", *METRICS, "CPU ms", "targets")
+GRID = (*((case, TARGET_NOISE) for case in CASES), ("all", 0.0), ("all", 5.0))
+"""Cases and noises, pixels, that are run when none are named."""
 
 
-def observed(keypoints: Keypoints, noise: float, points: str, random: np.random.Generator) -> Keypoints:
-    """Return what a detector would see: noise on every point, some points hidden, the focal length unknown."""
-    shown = np.ones(len(keypoints.names))
-    if points == "body":
-        shown = np.array([part_of(name) in ("body", "feet") for name in keypoints.names], float)
-    if points == "upper":
-        shown = np.array([not any(leg in name for leg in _LEGS) for name in keypoints.names], float)
-    moved = keypoints.points + random.normal(scale=noise, size=keypoints.points.shape)
-    return Keypoints(keypoints.names, moved, keypoints.confidence * shown, keypoints.image_size)
+@dataclass(frozen=True)
+class Settings:
+    """Who is fitted, and from what."""
+
+    poses: Path | None = None
+    """Motion capture whose held-out clips give the poses; None for samples of the pose prior."""
+    people: int = 96
+    """People in each case."""
+    cases: tuple[str, ...] = ()
+    """Names of cases; empty for all that these poses allow."""
+    noises: tuple[float, ...] = ()
+    """Pixels; empty for 2, and, for the case `all`, also 0 and 5 where no cases are named."""
+    seed: int = 1
+    """Of all that is drawn."""
+    known_focal: bool = False
+    """Whether the fitter is told the true focal length."""
+    published: int = 0
+    """How many people of each case the published procedure itself fits, one by one."""
+    device: str = "cpu"
+    """Where the published procedure runs."""
+
+    @property
+    def grid(self) -> list[tuple[str, float]]:
+        """Cases and noises to run, in order."""
+        for name in self.cases:
+            if name not in CASES:
+                raise UsageError(f"Unknown case {name!r}.{did_you_mean(name, CASES)} Known: {', '.join(CASES)}.")
+        if not self.cases and not self.noises:
+            named = list(GRID)
+        else:
+            noises = self.noises or (TARGET_NOISE,)
+            named = [(case, noise) for noise in noises for case in self.cases or CASES]
+        if self.poses is None and not self.cases:
+            named = [(case, noise) for case, noise in named if not CASES[case].needs_capture]
+        return named
 
 
-def aligned_error(found: np.ndarray, truth: np.ndarray) -> float:
-    """Return the mean distance in mm after the best similarity transform (Procrustes)."""
-    a, b = found - found.mean(0), truth - truth.mean(0)
-    rotation, scale = orthogonal_procrustes(a, b)
-    if np.linalg.det(rotation) < 0:
-        u, s, v = np.linalg.svd(a.T @ b)
-        rotation, scale = u @ np.diag([1, 1, -1]) @ v, s @ [1, 1, -1]
-    return 1000 * float(np.linalg.norm(a @ rotation * (scale / (a**2).sum()) - b, axis=-1).mean())
+def run(settings: Settings, methods: Mapping[str, Method], report: Report | None = None) -> list[dict[str, Any]]:
+    """Return a row per case, noise and method: `metrics` (name -> mean, median, ...), `errors` (P,), times, targets.
 
-
-def measure(model: SMPLFamilyModel, people: SyntheticPeople, evidence: list[Keypoints], arguments: dict) -> dict:
-    """Return mean and median errors of one recipe."""
-    begin = time.process_time()
-    results = fitkit.fit(evidence, model=model, recipe=arguments["recipe"])
-    seconds = time.process_time() - begin
-    truth = model(people.parameters)
-    joints, vertices = truth.joints[:, 0].numpy(), truth.vertices[:, 0].numpy()
-    chosen = list(UPPER if arguments["points"] == "upper" else range(22))
+    Args:
+        settings: who is fitted, and from what.
+        methods: functions from evidence to estimates, by the names that their rows get.
+        report: called with each row as soon as it is there.
+    """
+    model = load_model(ModelChoice("anny", "anny", dtype=torch.float64))
+    draw = _People(settings, model)
     rows = []
-    for row, result in enumerate(results):
-        found, true = result.joints[chosen].astype(float), joints[row][chosen]
-        given = torch.as_tensor(result.params["global_orient"])
-        turned = roma.rotvec_geodesic_distance(given, people.parameters["global_orient"][row, 0])
-        rows.append(
-            (
-                aligned_error(found, true),
-                1000 * np.linalg.norm(found - found[0] - (true - true[0]), axis=-1).mean(),
-                aligned_error(result.vertices[::7].astype(float), vertices[row][::7]),
-                result.reprojection_px,
-                100.0 * (float(turned) > math.pi / 2),
-            )
-        )
-    names = ("PA-MPJPE", "MPJPE", "PA-V2V", "reprojection px", "facing wrong %")
-    table = np.array(rows)
-    report = {name: [float(table[:, k].mean()), float(np.median(table[:, k]))] for k, name in enumerate(names)}
-    return arguments | report | {"cpu seconds per person": seconds / len(results)}
+    for name, noise in settings.grid:
+        case = CASES[name]
+        people = draw(case)
+        evidence = observe(people, case, noise, settings.seed, settings.known_focal)
+        tried = [(method, call, settings.people) for method, call in methods.items()]
+        if settings.published:
+            tried.append((ONE_BY_ONE, _one_by_one(settings.device), min(settings.published, settings.people)))
+        for method, call, count in tried:
+            chosen = people.first(count)
+            found, times = _measured(call, evidence[:count])
+            errors = score(model, chosen, case, evidence[:count], found)
+            row = {"case": name, "noise px": noise, "method": method, "people": count}
+            row |= {"known focal": settings.known_focal, "pose distance m": people.pose_distance}
+            row |= times | {"non finite": int(found.failed.sum()), "metrics": summarise(errors), "errors": errors}
+            row["targets"] = target_column(row)
+            rows.append(row)
+            if report:
+                report(row)
+    return rows
+
+
+class _People:
+    """Draws the people of each case; cases that differ in the evidence alone share them."""
+
+    def __init__(self, settings: Settings, model: SMPLFamilyModel) -> None:
+        self.settings, self.model = settings, model
+        self.frames = read_frames(settings.poses, model) if settings.poses else None
+        self.drawn: dict[tuple[Any, ...], People] = {}
+
+    def __call__(self, case: Case) -> People:
+        """Return the people of a case."""
+        count, seed, key = self.settings.people, self.settings.seed, (case.far, case.captured_root, case.pitch)
+        if key not in self.drawn:
+            if self.frames is None:
+                if case.needs_capture:
+                    raise UsageError(f"{case.about[0].upper()}{case.about[1:]}: give motion capture, --poses FILE.")
+                poses = prior_poses(count, seed)
+            else:
+                poses = captured_poses(self.frames, self.model, count, seed, case.far)
+            self.drawn[key] = draw_people(self.model, poses, case, seed)
+        return self.drawn[key]
+
+
+def fitted(recipe: str | Path | Recipe, device: str = "cpu", **options: Any) -> Method:
+    """Return the method that fits by a recipe, with the freedoms of the body that it names, as `fitkit fit` does.
+
+    Args:
+        recipe: a recipe, its name, or a yaml file.
+        device: cpu (in double precision), cuda or mps.
+        options: further arguments of `fitkit.fit`.
+    """
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    freedoms = chosen.model
+    dtype = torch.float64 if device == "cpu" else torch.float32
+    sizes = (freedoms.betas, freedoms.expressions, freedoms.hand_components)
+    model = load_model(ModelChoice("anny", "anny", "neutral", *sizes, dtype=dtype, device=device))
+
+    def method(evidence: Sequence[Keypoints]) -> Estimate:
+        return Estimate.from_results(fitkit.fit(list(evidence), model=model, recipe=chosen, device=device, **options))
+
+    return method
+
+
+def _one_by_one(device: str) -> Method:
+    """Return the published procedure as a method."""
+    recipe, model = load_recipe("smplifyx"), make_model()
+    fitter = PublishedFitter(recipe, device)
+    focal = recipe.camera.focal_length
+    assert focal is not None
+
+    def method(evidence: Sequence[Keypoints]) -> Estimate:
+        found = [fitter.fit(make_problem([Person(one, 0, focal, "default")], model, recipe)) for one in evidence]
+        leaves = {name: torch.cat([one.parameters[name] for one in found]) for name in found[0].parameters}
+        parameters = Parameters(leaves).map(lambda leaf: leaf.to(model.dtype))
+        iterations = torch.tensor([float(one.iterations) for one in found])
+        return Estimate.from_parameters(model, parameters, torch.full((len(found),), focal), iterations)
+
+    return method
+
+
+def _measured(call: Method, evidence: Sequence[Keypoints]) -> tuple[Estimate, dict[str, float]]:
+    """Return the estimate, and wall and CPU milliseconds a person (after a first call, where there are many)."""
+    if len(evidence) > 16:
+        call(evidence[:1])
+    found, spent = timed(lambda: call(evidence), "cpu", len(evidence))
+    each = 1000 / len(evidence)
+    return found, {"wall ms": each * spent.wall, "CPU ms": each * spent.cpu}
+
+
+def methods_of(options: argparse.Namespace) -> dict[str, Method]:
+    """Return the methods that the command line asks for, by name."""
+    known: dict[str, Callable[[], Method]] = {
+        "published": lambda: fitted("smplifyx", options.device),
+        "mean pose": lambda: fitted("default", options.device),
+        "full": lambda: fitted(options.recipe, options.device),
+    }
+    return {name: known[name]() if name in known else fitted(name, options.device) for name in options.methods}
+
+
+def shown(row: dict[str, Any]) -> dict[str, Any]:
+    """Return a row as the table shows it: "mean / median", the targets."""
+    cells = {name: f"{value['mean']:.1f} / {value['median']:.1f}" for name, value in row["metrics"].items()}
+    for name in ("facing wrong", "iterations"):
+        cells[name] = f"{row['metrics'][name]['mean']:.1f}"
+    return row | cells | {"CPU ms": f"{row['CPU ms']:.0f}"}
 
 
 def main() -> None:
     """Run the benchmark."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--mocap", type=Path, required=True)
-    parser.add_argument("--people", type=int, default=64)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--noise", type=float, nargs="*", default=[2.0])
-    parser.add_argument("--points", nargs="*", default=["all", "body", "upper"], choices=["all", "body", "upper"])
-    parser.add_argument("--recipes", nargs="*", default=["default", "smplifyx"])
-    parser.add_argument("--save", action="store_true")
-    arguments = parser.parse_args()
-    model = load_model(ModelChoice("anny", "anny", dtype=torch.float64))
-    people = held_out_people(model, arguments.mocap, arguments.people, arguments.seed)
-    reports = []
-    for noise in arguments.noise:
-        for points in arguments.points:
-            random = np.random.default_rng(arguments.seed)
-            evidence = [observed(keypoints, noise, points, random) for keypoints in people.keypoints]
-            for recipe in arguments.recipes:
-                chosen = {"recipe": recipe, "points": points, "noise px": noise, "people": arguments.people}
-                reports.append(measure(model, people, evidence, chosen))
-                print(
-                    *(
-                        f"{key} {value[0]:.1f}/{value[1]:.1f}" if isinstance(value, list) else f"{key} {value}"
-                        for key, value in reports[-1].items()
-                    ),
-                    sep=", ",
-                    flush=True,
-                )
-    if arguments.save:
-        RESULTS.mkdir(exist_ok=True)
-        (RESULTS / "accuracy.json").write_text(json.dumps(reports, indent=2) + "\n")
+    legend = "; ".join(f"{name}: {case.about}" for name, case in CASES.items())
+    parser = arguments(__doc__)
+    parser.epilog = f"Cases: {legend}."
+    parser.set_defaults(seed=1, device="cpu", threads=1)
+    parser.add_argument("--poses", type=Path, help="motion capture (npz); without it, samples of the pose prior")
+    parser.add_argument("--people", type=int, default=96)
+    parser.add_argument("--cases", nargs="*", default=[], help="by name; all of them by default")
+    parser.add_argument("--noise", type=float, nargs="*", default=[], help="pixels; 2 by default")
+    parser.add_argument("--methods", nargs="*", default=["published", "mean pose"], help="names, or recipes")
+    parser.add_argument("--recipe", default="default", help="the recipe of the method `full`")
+    parser.add_argument("--known-focal", action="store_true", help="tell the fitter the true focal length")
+    parser.add_argument("--published", type=int, default=0, help="people for the published procedure itself")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    try:
+        options.device = choose_device(options.device)
+        settings = Settings(
+            options.poses, options.people, tuple(options.cases), tuple(options.noise), options.seed,
+            options.known_focal, options.published, options.device,
+        )  # fmt: skip
+        rows = run(
+            settings, methods_of(options), lambda row: print(table([shown(row)], COLUMNS).splitlines()[-1], flush=True)
+        )
+    except FitkitError as error:
+        parser.error(str(error))
+    print("\n" + table([shown(row) for row in rows], COLUMNS) + "\n")
+    print(*comparisons(rows), sep="\n")
+    if options.save:
+        kept = [{key: value for key, value in row.items() if key != "errors"} for row in rows]
+        told = asdict(settings) | {"poses": options.poses.name if options.poses else "samples of the pose prior"}
+        report = {
+            "machine": machine(options.device),
+            "settings": told,
+            "recipe": str(options.recipe),
+            "metrics": METRICS,
+        }
+        save("accuracy", report | {"cases": {name: CASES[name].about for name in CASES}, "rows": kept})
 
 
 if __name__ == "__main__":
