@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from fitkit.version import __version__
 
 if TYPE_CHECKING:
-    from fitkit.api import detect, fit, load_model, load_result
+    from fitkit.api import detect, fit, fit_stream, load_model, load_result
     from fitkit.keypoints.containers import Keypoints
     from fitkit.keypoints.formats import read_keypoints, write_keypoints
     from fitkit.recipe import load_recipe
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "detect": "fitkit.api",
     "fit": "fitkit.api",
+    "fit_stream": "fitkit.api",
     "load_model": "fitkit.api",
     "load_result": "fitkit.api",
     "load_recipe": "fitkit.recipe",
@@ -31,6 +32,7 @@ __all__ = [
     "__version__",
     "detect",
     "fit",
+    "fit_stream",
     "load_model",
     "load_recipe",
     "load_result",

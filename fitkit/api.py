@@ -1,12 +1,13 @@
-"""What users call from Python: detect, fit, load_model, load_result."""
+"""What users call from Python: detect, fit, fit_stream, load_model, load_result."""
 
 from __future__ import annotations
 
 import math
 import os
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from fitkit.camera import choose_focal
 from fitkit.errors import InputError, UsageError
+from fitkit.fit_options import check_height, match_heights
 from fitkit.keypoints.containers import Keypoints
 from fitkit.results import FitResult
 
@@ -53,6 +55,8 @@ def fit(
     detector: str = "mediapipe",
     focal: float | None = None,
     fov: float | None = None,
+    height: float | Sequence[float | None] | None = None,
+    init: str | None = None,
     device: str = "auto",
     batch_size: int = DEFAULT_BATCH,
     model_dir: str | os.PathLike[str] | None = None,
@@ -70,6 +74,9 @@ def fit(
         detector: name of the detector for pictures.
         focal: focal length in pixels; None for EXIF, else the recipe's field of view.
         fov: field of view along the longer side in degrees, instead of `focal`.
+        height: standing height in metres, of everybody where each picture shows one person; or one for each person of
+            all pictures, in the order of the results, None where unknown.
+        init: where fits begin: "mean" (the mean pose, placed as seen), or an initialiser's name; None as in the recipe.
         device: "auto", "cpu", "cuda" or "mps".
         batch_size: people fitted at once; bounds the memory.
         model_dir: folder of licensed model files.
@@ -87,7 +94,10 @@ def fit(
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1; got {batch_size}.")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    chosen = chosen if init is None else chosen.starting_from(init)
     people = _people(_keypoints(images_or_keypoints, detector), chosen, focal, fov)
+    if height is not None:
+        people = _of_heights(people, height)
     if start is not None:
         if len(start) != len(people):
             raise UsageError(f"start needs one entry for each of the {len(people)} people found; got {len(start)}.")
@@ -104,6 +114,55 @@ def fit(
     return [results[row] for row in range(len(people))]
 
 
+def fit_stream(
+    keypoints: Iterable[Keypoints],
+    model: str | SMPLFamilyModel = "anny",
+    gender: str | None = None,
+    recipe: str | os.PathLike[str] | Recipe = "default",
+    focal: float | None = None,
+    fov: float | None = None,
+    device: str = "auto",
+    batch_size: int | None = None,
+    model_dir: str | os.PathLike[str] | None = None,
+    meshes: bool = False,
+) -> Iterator[list[FitResult]]:
+    """Yield the fits of each set of keypoints, in order, in memory that does not grow with their number.
+
+    Sets are read a few batches ahead, as they are needed; people of whom the same parts are seen are fitted together.
+    Each has a list of results, one per person, empty where nobody can be fitted: `person` tells which one of the set.
+    People of whom fewer than three points are seen are left out.
+
+    Args:
+        keypoints: any number of `Keypoints` (which must know their image size); a generator need not hold them all.
+        model: "anny", "smplx", "smplh", "smpl", or a loaded model.
+        gender: "neutral", "female" or "male"; None for what the keypoints record, else neutral.
+        recipe: name of a shipped recipe, path of a yaml file, or a loaded recipe.
+        focal: focal length in pixels; None for what the keypoints record, else the recipe's field of view.
+        fov: field of view along the longer side in degrees, instead of `focal`.
+        device: "auto", "cpu", "cuda" or "mps".
+        batch_size: people fitted at once; None for 64 on a CPU, and for what the first batch shows to fit on a GPU.
+        model_dir: folder of licensed model files.
+        meshes: whether results hold vertices and faces: 160 kB a person more than the 13 kB of the rest.
+
+    Raises:
+        UsageError: an unknown name, or options that contradict each other; at once.
+        InputError: keypoints without their image size, when they are reached. ModelNotFoundError: likewise.
+    """
+    from fitkit.recipe import Recipe, load_recipe
+    from fitkit.streaming import Streamed
+
+    if batch_size is not None and batch_size < 1:
+        raise UsageError(f"batch_size must be at least 1; got {batch_size}.")
+    if focal is not None and fov is not None:
+        raise UsageError("Give either focal (pixels) or fov (degrees), not both.")
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    place = choose_device(device)
+    models = lru_cache(partial(_model, model, recipe=chosen, device=place, model_dir=model_dir))
+    place = place if isinstance(model, str) else str(model.device)
+    stream = Streamed(models, chosen, place, gender, batch_size, meshes)
+    return stream.fit(_people_of(one, usable_people(one, warn=False), chosen, focal, fov) for one in keypoints)
+
+
 def _keypoints(given: Picture | Keypoints | Sequence[Picture | Keypoints], detector: str) -> list[Keypoints]:
     """Return the keypoints of each picture, detected where pictures are given."""
     entries = list(given) if isinstance(given, Sequence) and not isinstance(given, str) else [given]
@@ -114,8 +173,6 @@ def _keypoints(given: Picture | Keypoints | Sequence[Picture | Keypoints], detec
 
 def _people(pictures: Sequence[Keypoints], recipe: Recipe, focal: float | None, fov: float | None) -> list[Person]:
     """Return everybody to fit, with their cameras."""
-    from fitkit.people import Person
-
     if focal is not None and fov is not None:
         raise UsageError("Give either focal (pixels) or fov (degrees), not both.")
     people = []
@@ -127,15 +184,43 @@ def _people(pictures: Sequence[Keypoints], recipe: Recipe, focal: float | None, 
                 raise
             warnings.warn(f"{error} It was left out.", stacklevel=3)
             continue
-        length, source = _focal_of(keypoints, recipe, focal, fov)
-        # People of one photo share a camera: refining it for each alone would shuffle them in depth.
-        refine = source == "default" and len(usable) == 1
-        people += [Person(keypoints, index, length, source, refine) for index in usable]
+        people += _people_of(keypoints, usable, recipe, focal, fov)
     return people
 
 
-def usable_people(keypoints: Keypoints) -> list[int]:
-    """Return the indices of the people of whom at least three points are seen; warns of the others.
+def _people_of(
+    keypoints: Keypoints, usable: Sequence[int], recipe: Recipe, focal: float | None, fov: float | None
+) -> list[Person]:
+    """Return the usable people of one picture, with their camera."""
+    from fitkit.people import Person
+
+    if not usable:
+        return []
+    length, source = _focal_of(keypoints, recipe, focal, fov)
+    # People of one photo share a camera: refining it for each alone would shuffle them in depth.
+    refine = source == "default" and len(usable) == 1
+    return [Person(keypoints, index, length, source, refine) for index in usable]
+
+
+def _of_heights(people: Sequence[Person], height: float | Sequence[float | None]) -> list[Person]:
+    """Return the people with the heights that are given for them."""
+    if isinstance(height, int | float):
+        for person in people:
+            if len(person.keypoints) > 1:
+                match_heights([height], len(person.keypoints), person.keypoints.source or "One of the pictures")
+        height = [height] * len(people)
+    heights = match_heights([None if one is None else float(one) for one in height], len(people), "The pictures")
+    for one in heights:
+        check_height(one)
+    return [replace(person, height=one) for person, one in zip(people, heights, strict=True)]
+
+
+def usable_people(keypoints: Keypoints, warn: bool = True) -> list[int]:
+    """Return the indices of the people of whom at least three points are seen.
+
+    Args:
+        keypoints: of one picture.
+        warn: say who was left out, and raise where nobody is left; otherwise neither.
 
     Raises:
         InputError: there are people, but none of them has three points with a confidence above zero, or the keypoints
@@ -148,6 +233,8 @@ def usable_people(keypoints: Keypoints) -> list[int]:
         raise InputError(f"{where}: the size of the picture is not recorded; set image_size=(width, height).")
     counts = (keypoints.confidence > 0).sum(-1)
     usable = [index for index, count in enumerate(counts) if count >= 3]
+    if not warn:
+        return usable
     if not usable:
         raise InputError(
             f"{where}: no person has three keypoints with a confidence above 0 (got {int(counts.max())}), "

@@ -117,8 +117,10 @@ def fit(
     proposal = initialiser(problem)
     problems, kept = problem.observations.points.shape[0], proposal.hypotheses
     rows = torch.arange(problems, device=problem.observations.points.device).repeat_interleave(kept)
+    camera = proposal.camera or problem.camera.select(rows)
+    begun = replace(problem.select(rows), start=proposal.parameters, belief=proposal.belief, camera=camera)
     state = _State(
-        replace(problem.select(rows), start=proposal.parameters),
+        begun,
         torch.zeros_like(rows),
         torch.full_like(rows, Status.CONVERGED),
         torch.arange(kept, device=rows.device).repeat(problems),
@@ -211,9 +213,15 @@ def _rows_at_once(start: Float[Tensor, "B D"]) -> int:
     size = (start.shape[1] + 1) ** 2 * start.element_size()
     if start.is_cuda:
         # A solver holds some copies of the curvature, and what it is made of.
-        return max(1, torch.cuda.mem_get_info(start.device)[0] // (32 * size))
+        return max(1, free_memory(start.device) // (32 * size))
     parts = max(1, round(len(start) * size / CPU_BLOCK))
     return max(1, -(-len(start) // parts))
+
+
+def free_memory(device: torch.device) -> int:
+    """Return the bytes of a CUDA device that nothing uses, those included that torch keeps for later."""
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return torch.cuda.mem_get_info(device)[0] + kept
 
 
 def _scale(problem: Problem, free: tuple[str, ...]) -> Float[Tensor, "B D"]:

@@ -6,12 +6,13 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fitkit.camera import Camera, pinhole
+from fitkit.camera import GUESSED, Camera, pinhole
 from fitkit.errors import InputError, UsageError
 from fitkit.fitting import Fit, FitProgress, fit
 from fitkit.initialisers.given import GivenInitialiser
@@ -25,6 +26,7 @@ from fitkit.prior_files import load_prior
 from fitkit.problem import Initialiser, Observations, Problem
 from fitkit.recipe import Recipe
 from fitkit.registry import did_you_mean
+from fitkit.regressor_files import load_regressor
 from fitkit.results import FitResult, PinholeCamera
 from fitkit.size import pixels_per_metre
 from fitkit.solvers.base import Status
@@ -64,11 +66,16 @@ class Person:
 
 
 def fit_people(
-    people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, progress: FitProgress | None = None
+    people: Sequence[Person],
+    model: SMPLFamilyModel,
+    recipe: Recipe,
+    progress: FitProgress | None = None,
+    meshes: bool = True,
 ) -> list[FitResult]:
     """Return the fits of people, in one batch on the model's device and in its type.
 
     People whose focal length is not to be refined are a batch of their own where the recipe refines that of others.
+    Without meshes, results hold no vertices and no faces: a hundredth of the memory.
     """
     if not people:
         return []
@@ -79,12 +86,13 @@ def fit_people(
         results: dict[int, FitResult] = {}
         for one in (True, False):
             rows = [row for row, flag in enumerate(known) if flag == one]
-            results |= zip(rows, fit_people([people[row] for row in rows], model, recipe, progress), strict=True)
+            some = fit_people([people[row] for row in rows], model, recipe, progress, meshes)
+            results |= zip(rows, some, strict=True)
         return [results[row] for row in range(len(people))]
     with _few_threads(len(people), model.device):
         problem = make_problem(people, model, recipe)
         solved = fit(problem, _initialiser(people, problem, model, recipe), recipe.stages, progress)
-        return make_results(people, model, recipe, solved)
+        return make_results(people, model, recipe, solved, meshes)
 
 
 @contextmanager
@@ -153,6 +161,8 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         start=zeros(model.layout, len(people), 1, observations.points),
         pixels_per_metre=pixels_per_metre(model, observations),
         priors={name: load_prior(name) for name in recipe.priors},
+        regressors={name: load_regressor(name) for name in recipe.regressors},
+        focal_known=torch.tensor([[person.focal_source != GUESSED] for person in people], device=model.device),
         heights=tensor([[math.nan if person.height is None else person.height] for person in people]),
     )
 
@@ -203,8 +213,10 @@ def _landmarks_of(names: tuple[str, ...], model: SMPLFamilyModel) -> dict[tuple[
     }
 
 
-def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, solved: Fit) -> list[FitResult]:
-    """Return one result per person of a solved batch."""
+def make_results(
+    people: Sequence[Person], model: SMPLFamilyModel, recipe: Recipe, solved: Fit, meshes: bool = True
+) -> list[FitResult]:
+    """Return one result per person of a solved batch; none holds on to another's memory."""
     with torch.no_grad():
         parameters, observed = solved.parameters, solved.problem.observations
         camera = _camera(solved)
@@ -213,35 +225,36 @@ def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         decoded = _decoded(model, parameters)
         height = _heights(model, parameters) * solved.problem.pixels_per_metre[:, 0]
         arrays = {
-            "vertices": _numpy(body.vertices[:, 0], np.float32),
+            "vertices": _numpy((body.vertices if meshes else body.joints[:, :, :0])[:, 0], np.float32),
             "joints": _numpy(body.joints[:, 0], np.float32),
             "joint_deviation": _numpy(solved.joint_deviation[:, 0]),
             "intrinsics": _numpy(camera.intrinsics[:, 0]),
         }
-    faces = _numpy(model.faces, np.int32)
+    faces = _numpy(model.faces, np.int32) if meshes else np.zeros((0, 3), np.int32)
     distances, confidence = _numpy(distance), _numpy(observed.confidence[:, 0])
     points, heights = _numpy(observed.points[:, 0]), _numpy(height)
     results = []
     for row, person in enumerate(people):
         size = person.keypoints.image_size
         assert size is not None
+        shown = _columns(observed.names, person.keypoints.names)
         results.append(
             FitResult(
-                params={name: value[row] for name, value in decoded.items()},
-                vertices=arrays["vertices"][row],
+                params={name: value[row].copy() for name, value in decoded.items()},
+                vertices=arrays["vertices"][row].copy(),
                 faces=faces,
-                joints=arrays["joints"][row],
+                joints=arrays["joints"][row].copy(),
                 joint_names=model.joint_names,
-                camera=PinholeCamera(arrays["intrinsics"][row], size, _focal_source(person, parameters)),
+                camera=PinholeCamera(arrays["intrinsics"][row].copy(), size, _focal_source(person, parameters)),
                 status=Status(int(solved.status[row])).name.lower(),
                 energies={name: float(value[row]) for name, value in solved.energies.items()},
                 reprojection=_errors(observed.names, distances[row], confidence[row]),
                 height_px=float(heights[row]),
                 seen=_seen(observed.names, confidence[row]),
-                joint_deviation=arrays["joint_deviation"][row],
-                names=observed.names,
-                points=points[row],
-                confidence=confidence[row],
+                joint_deviation=arrays["joint_deviation"][row].copy(),
+                names=tuple(observed.names[k] for k in shown),
+                points=points[row, shown],
+                confidence=confidence[row, shown],
                 model=model.name,
                 gender=model.gender,
                 model_hash=model.file_hash,
@@ -253,6 +266,12 @@ def make_results(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
             )
         )
     return results
+
+
+@lru_cache(maxsize=16)
+def _columns(batch: tuple[str, ...], own: tuple[str, ...]) -> list[int]:
+    """Return which of a batch's keypoints a person's picture has: neighbours' conventions are not its business."""
+    return [k for k, name in enumerate(batch) if name in own]
 
 
 def _camera(solved: Fit) -> Camera:

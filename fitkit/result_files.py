@@ -14,7 +14,7 @@ import numpy as np
 from fitkit.errors import InputError, UsageError
 from fitkit.files import atomic_write, make_folder
 from fitkit.registry import did_you_mean
-from fitkit.results import FORMATS, FitResult, PinholeCamera
+from fitkit.results import FORMATS, MESH_FORMATS, FitResult, PinholeCamera
 
 PARAMS_FILE = "params.npz"
 _PLAIN = (
@@ -32,6 +32,8 @@ def save_result(result: FitResult, folder: Path, formats: Sequence[str] = ("npz"
             raise UsageError(
                 f"Unknown output format {name!r}.{did_you_mean(name, FORMATS)} Known: {', '.join(FORMATS)}."
             )
+        if name in MESH_FORMATS and not len(result.vertices):
+            raise UsageError(f"This result has no mesh to write as {name}; fit with meshes=True, or save npz alone.")
     folder = make_folder(folder)
     written = []
     for name in dict.fromkeys(formats):

@@ -46,7 +46,7 @@ class FitResult:
     """Every parameter decoded: global_orient (3,), body_pose (63,), left_hand_pose and right_hand_pose (45,) as
     axis-angle, jaw_pose, leye_pose, reye_pose (3,), betas (S,), expression (E,), transl (3,); smplx's names."""
     vertices: np.ndarray
-    """(V, 3) float32 skinned mesh, metres."""
+    """(V, 3) float32 skinned mesh, metres; (0, 3) where no mesh was asked for, and no faces then."""
     faces: np.ndarray
     """(F, 3) int32 triangles."""
     joints: np.ndarray

@@ -298,13 +298,22 @@ def test_three_points_are_enough():
 
 
 def test_an_overflow_is_a_status(tmp_path):
-    good, wild = _pictures(2)
-    found = fitkit.fit([good, replace(wild, points=1e200 * wild.points)], recipe=BRIEF)
+    good, other = _pictures(2)
+    starts = [{"transl": np.array([x, 0.0, 3.0])} for x in (0.0, 1e200)]
+    found = fitkit.fit([good, other], start=starts, recipe=BRIEF)
     assert [one.status == "non_finite" for one in found] == [False, True]
-    (alone,) = fitkit.fit(good, recipe=BRIEF)
+    (alone,) = fitkit.fit(good, start=starts[:1], recipe=BRIEF)
     _assert_same(found[0], alone)
     found[1].save(tmp_path, ["npz"])
     assert "non finite" in fitkit.load_result(tmp_path).summary
+
+
+def test_points_too_far_away_to_be_squared_are_unseen():
+    good, wild = _pictures(2)
+    found = fitkit.fit(replace(good, points=np.where(np.arange(118)[:, None] % 2, 1e200, good.points)), recipe=BRIEF)
+    assert found[0].status != "non_finite" and (found[0].confidence == 0).sum() >= 59
+    with pytest.raises(InputError, match="no person has three keypoints"):
+        fitkit.fit(replace(wild, points=1e200 * wild.points), recipe=BRIEF)
 
 
 def test_keypoints_must_know_their_picture():

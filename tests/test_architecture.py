@@ -19,12 +19,12 @@ FLOORS: tuple[tuple[int, str], ...] = (
     (0, r"errors|version|parameters|robust|registry|priors(\..+)?"),
     (0, r"keypoints|keypoints\.(conventions(\..+)?|containers|face_mesh)"),
     (1, r"camera|body|scene|energy|problem|size|chart|uncertainty|solvers(\..+)?"),
-    (2, r"models(\..+)?|rendering(\..+)?"),
+    (2, r"models(\..+)?|rendering(\..+)?|regression(\..+)?"),
     (3, r"(terms|initialisers)(\..+)?"),
     (4, r"fitting"),
     (5, r"recipe|results|training(\..+)?|viewers(\..+)?|distributed(\..+)?|configs(\..+)?"),
     (5, r"keypoints\..+"),
-    (5, r"people|model_files|prior_files|files|result_files|output_folders|meshes|pictures|progress|paths"),
+    (5, r"people|streaming|model_files|prior_files|files|result_files|output_folders|meshes|pictures|progress|paths"),
     (6, r"api|cli|photo_run|fit_options|fit_photos|detect_photos|installed|__main__|"),
 )
 """Floor of each module below `fitkit`, by the first pattern that fits its whole name; "" is `fitkit` itself."""
@@ -62,6 +62,7 @@ KEYWORDS_ACROSS_MODULES: dict[str, str] = {
 
 MANY_ARGUMENTS = {
     "api.fit": "what users call: one name for each choice they can make",
+    "api.fit_stream": "what users call: one name for each choice they can make",
     "api.detect": "what users call: one name for each choice they can make",
 }
 """module.function -> why it may take more than six arguments; commands in `cli` take one per option."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import roma
@@ -26,6 +27,8 @@ from fitkit.parameters import Layout, Leaf
 
 _ROUTES = 32
 """How many routes a model keeps, a few megabytes each."""
+_PLANS = 64
+"""How many plans a model keeps, up to a megabyte each."""
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,7 @@ class SMPLFamilyModel:
     def plan(self, names: tuple[str, ...]) -> LandmarkPlan:
         """Return how to evaluate these landmarks; folded once for each tuple of names."""
         if names not in self._plans:
+            _make_room(self._plans, _PLANS)
             self._plans[names] = fold(self.shape, [self._landmark(name) for name in names])
         return self._plans[names]
 
@@ -139,9 +143,7 @@ class SMPLFamilyModel:
             skeleton = Skeleton(self.tree, self.shape.J_shapedirs)
             layout = RouteBuilder(plan, skeleton, self._free(leaves), [start is not None for start, _ in ends])
             place = {point: k for k, point in enumerate(unique)}
-            # A stream of people shows ever new sets of keypoints: the oldest make room.
-            while len(self._routes) >= _ROUTES:
-                del self._routes[next(iter(self._routes))]
+            _make_room(self._routes, _ROUTES)
             self._routes[key] = layout.build(np.array([place[point] for point in points]))
         return self._routes[key]
 
@@ -291,3 +293,9 @@ class SMPLFamilyBody(Body):
             points = points + blend(torch.zeros_like(shape.v_template), shape.posedirs, self._pose_feature)
         posed = skin(points, shape.weights, *self._posed, self._joints_rest)
         return self._stacked(posed) + self._parameters["transl"][..., None, :]
+
+
+def _make_room(kept: dict[Any, Any], most: int) -> None:
+    """Drop the oldest of what is kept: a stream of people shows ever new sets of keypoints."""
+    while len(kept) >= most:
+        del kept[next(iter(kept))]
