@@ -285,7 +285,9 @@ def _focal_source(person: Person, parameters: Parameters) -> str:
 
 
 def _numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:
-    return tensor.detach().cpu().numpy().astype(dtype)
+    # Somebody lost at infinity has a status that says so, and needs no warning.
+    with np.errstate(over="ignore"):
+        return tensor.detach().cpu().numpy().astype(dtype)
 
 
 def _decoded(model: SMPLFamilyModel, parameters: Parameters) -> dict[str, np.ndarray]:
