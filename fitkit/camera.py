@@ -14,6 +14,8 @@ from fitkit.errors import UsageError
 DEFAULT_FIELD_OF_VIEW = math.radians(45.0)
 """Field of view along the longer side, radians, where nothing else is known: a focal length of 1.2 max(W, H),
 a mild telephoto, which errs less on photos of people (mostly zoomed or cropped) than a phone's 70 degrees."""
+GUESSED = "default"
+"""Where a focal length comes from of which nothing is known."""
 NEAREST_DEPTH = 0.05
 """Metres; points nearer than this, or behind the camera, are projected as if they stood there."""
 
@@ -129,7 +131,7 @@ def choose_focal(
         return focal_from_field_of_view(field_of_view, longer), "field of view"
     if exif_focal is not None and math.isfinite(exif_focal) and exif_focal > 0:
         return float(exif_focal), "EXIF"
-    return focal_from_field_of_view(DEFAULT_FIELD_OF_VIEW, longer), "default"
+    return focal_from_field_of_view(DEFAULT_FIELD_OF_VIEW, longer), GUESSED
 
 
 def pinhole(focal: Float[Tensor, " B"], image_size: Float[Tensor, "B 2"]) -> Camera:

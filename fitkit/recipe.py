@@ -26,6 +26,8 @@ from fitkit.solvers import SOLVERS
 from fitkit.terms import TERMS
 
 DEFAULT_RECIPE = "default"
+MEAN_START = "mean"
+"""What users call a start that nothing learned proposes."""
 
 
 @dataclass(frozen=True)
@@ -75,10 +77,32 @@ class Recipe:
         named = [getattr(term, "prior", None) for term in terms] + [getattr(start, "pose", None) for start in starts]
         return tuple(dict.fromkeys(name for name in named if name))
 
+    @property
+    def regressors(self) -> tuple[str, ...]:
+        """Names of the trained initialisers that the recipe asks for."""
+        weights = getattr(self.initialiser, "weights", None)
+        return () if weights is None else (weights,)
+
     def with_known_focal(self) -> Recipe:
         """Return the recipe for photos whose focal length is known: no stage refines it."""
         stages = (replace(stage, free=tuple(n for n in stage.free if n != "focal_length")) for stage in self.stages)
         return replace(self, stages=tuple(stages))
+
+    def starting_from(self, name: str) -> Recipe:
+        """Return the recipe with another initialiser: one by its name, or "mean", the mean pose placed as it is seen.
+
+        Raises `UsageError` for an unknown name.
+        """
+        known = (MEAN_START, *INITIALISERS.names())
+        if name not in known:
+            raise UsageError(f"Unknown initialiser {name!r}.{did_you_mean(name, known)} Known: {', '.join(known)}.")
+        cls = INITIALISERS.get("geometric" if name == MEAN_START else name)
+        if type(self.initialiser) is cls:
+            return self
+        # The pose to start from is the mean of the prior that counts in the stages.
+        poses = {"pose": self.priors[0]} if self.priors and "pose" in configurable(cls) else {}
+        recipe = replace(self, initialiser=build(cls, poses, "initialiser"))
+        return replace(recipe, resolved=_resolved(recipe))
 
 
 def recipe_names() -> tuple[str, ...]:

@@ -8,6 +8,7 @@ INITIALISERS = Registry(
     "initialiser",
     {
         "geometric": "fitkit.initialisers.geometric:GeometricInitialiser",
+        "network": "fitkit.initialisers.network:NetworkInitialiser",
         "frontal": "fitkit.initialisers.frontal:FrontalInitialiser",
     },
 )

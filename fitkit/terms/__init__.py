@@ -14,6 +14,7 @@ TERMS = Registry(
         "hand_prior": "fitkit.terms.hand_prior:HandPrior",
         "bounds": "fitkit.terms.bounds:Bounds",
         "bending": "fitkit.terms.bending:Bending",
+        "belief": "fitkit.terms.belief:BeliefTerm",
         "depth_anchor": "fitkit.terms.depth_anchor:DepthAnchor",
         "height": "fitkit.terms.height:Height",
         "focal_prior": "fitkit.terms.focal_prior:FocalPrior",
