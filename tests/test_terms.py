@@ -17,7 +17,7 @@ from fitkit.energy import Energy, ResidualTerm, Term, WeightedTerm, select_evide
 from fitkit.errors import UsageError
 from fitkit.keypoints.conventions import part_of
 from fitkit.parameters import Parameters
-from fitkit.problem import Problem
+from fitkit.problem import Belief, Problem
 from fitkit.scene import Scene
 from fitkit.terms import TERMS
 from fitkit.terms.bending import Bending
@@ -63,7 +63,19 @@ def _problem(kind: str = "anny", factor: float = 1.0) -> Problem:
     problem = problem_of([scaled(one, factor) for one in keypoints], kind, people.parameters)
     heights = torch.tensor([[1.8], [math.nan], [1.6]], dtype=torch.float64)
     start = problem.start.replace({"focal_length": problem.camera.focal_length})
-    return replace(problem, start=start, heights=heights)
+    return replace(problem, start=start, heights=heights, belief=_belief(problem))
+
+
+def _belief(problem: Problem) -> Belief:
+    """A belief in the start: other deviations for every value, and correlations among them."""
+    names = tuple(name for name in ("global_orient", "body_pose", "betas", "left_hand_pose") if name in problem.start)
+    sizes = tuple(min(problem.start[name].shape[-1], 63) for name in names)
+    mean = torch.cat([problem.start[name][..., :size] for name, size in zip(names, sizes, strict=True)], dim=-1)
+    random = torch.Generator().manual_seed(5)
+    count = mean.shape[-1]
+    mixing = torch.eye(count) + 0.1 * torch.randn(count, count, generator=random)
+    whitening = mixing.double() / (0.1 + torch.rand(ROWS, 1, 1, count, generator=random, dtype=torch.float64))
+    return Belief(names, sizes, mean, whitening)
 
 
 def _moved(problem: Problem, amount: float = 0.1, seed: int = 1) -> Parameters:
@@ -142,6 +154,8 @@ def test_bodies_of_one_problem_add_up(term):
         start=apart.start.map(joined),
         pixels_per_metre=joined(apart.pixels_per_metre),
         heights=joined(apart.heights),
+        focal_known=joined(apart.focal_known),
+        belief=replace(apart.belief, mean=joined(apart.belief.mean), whitening=joined(apart.belief.whitening)),
     )
     one = term.observe(together)(Scene(together.model, moved.map(joined), camera))
     torch.testing.assert_close(one, term.observe(apart)(_scene(apart, moved)).sum(0, keepdim=True))
