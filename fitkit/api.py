@@ -307,7 +307,7 @@ def _focal_of(keypoints: Keypoints, recipe: Recipe, focal: float | None, fov: fl
     degrees = None if fov is None else math.radians(fov)
     size = keypoints.image_size or (1, 1)
     if keypoints.intrinsics is not None and focal is None and fov is None:
-        return float(keypoints.intrinsics[0, 0]), "given"
+        return choose_focal(size, float(keypoints.intrinsics[0, 0]))
     length, source = choose_focal(size, focal, degrees, keypoints.focal_length)
     if source == "default":
         degrees = math.radians(camera.field_of_view)

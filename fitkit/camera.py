@@ -9,13 +9,16 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from fitkit.errors import UsageError
+from fitkit.errors import InputError, UsageError
 
 DEFAULT_FIELD_OF_VIEW = math.radians(45.0)
 """Field of view along the longer side, radians, where nothing else is known: a focal length of 1.2 max(W, H),
 a mild telephoto, which errs less on photos of people (mostly zoomed or cropped) than a phone's 70 degrees."""
 GUESSED = "default"
 """Where a focal length comes from of which nothing is known."""
+WIDEST, LONGEST = 0.1, 200.0
+"""Shortest and longest focal length over the picture's longer side: fields of view of 157 and 0.3 degrees. Predictors
+of weak perspective say 5000 px of crops of 224; beyond that only a mistaken unit goes."""
 NEAREST_DEPTH = 0.05
 """Metres; points nearer than this, or behind the camera, are projected as if they stood there."""
 
@@ -126,6 +129,11 @@ def choose_focal(
     if focal is not None:
         if not (math.isfinite(focal) and focal > 0):
             raise UsageError(f"A focal length is a positive number of pixels; got {focal:g}.")
+        if not WIDEST * longer <= focal <= LONGEST * longer:
+            raise InputError(
+                f"A focal length of {focal:g} px is none of a picture of {image_size[0]:g} x {image_size[1]:g} px; "
+                f"expected {WIDEST * longer:g} to {LONGEST * longer:g}. Is it in millimetres, or of another resolution?"
+            )
         return float(focal), "given"
     if field_of_view is not None:
         return focal_from_field_of_view(field_of_view, longer), "field of view"

@@ -135,11 +135,22 @@ def cli() -> None:
 @click.option("--model-dir", type=click.Path(path_type=Path), help="Folder of your SMPL, SMPL-H and SMPL-X files.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
 @click.option("--batch-size", type=click.IntRange(min=1), default=32, show_default=True, help="People fitted at once.")
-@click.option("--focal", type=click.FloatRange(min=0, min_open=True), help="Focal length in pixels.")
+@click.option("--focal", "--focal-length", type=click.FloatRange(min=0, min_open=True), help="Focal length in pixels.")
 @click.option(
     "--fov",
     type=click.FloatRange(min=0, max=180, min_open=True, max_open=True),
     help="Field of view in degrees, along the longer side.",
+)
+@click.option("--intrinsics", metavar="FX,FY,CX,CY", help="The whole camera, in pixels, instead of --focal.")
+@click.option(
+    "--height",
+    metavar="METRES",
+    help="Standing height; where photos show several people one for each, such as 1.78,-,1.65 (- where unknown).",
+)
+@click.option(
+    "--init",
+    metavar="NAME",
+    help="Where fits begin: mean (the mean pose, placed as seen), frontal, ...; by default as the recipe says.",
 )
 @click.option(
     "--save",
@@ -162,14 +173,18 @@ def fit(inputs: tuple[str, ...], out: Path, save: str, quiet: bool, **options: A
     the same command again to go on where it was stopped.
     """
     formats = _split_save(save)
-    if options["focal"] and options["fov"]:
-        raise UsageError("--focal and --fov say the same thing in two ways; give one of them.")
-    from fitkit.fit_options import FitOptions, Outputs
+    cameras = [f"--{name}" for name in ("focal", "fov", "intrinsics") if options[name] is not None]
+    if len(cameras) > 1:
+        raise UsageError(f"{' and '.join(cameras)} say the same thing in different ways; give one of them.")
+    from fitkit.fit_options import FitOptions, Outputs, parse_heights, parse_intrinsics
     from fitkit.fit_photos import PhotoFits
     from fitkit.keypoints.images import find_images
 
     picture = {name: options.pop(name) for name in ("side_view", "draw_keypoints", "overwrite")}
     outputs = Outputs(tuple(name for name in formats if name != "overlay"), "overlay" in formats, **picture)
+    height, intrinsics = options.pop("height"), options.pop("intrinsics")
+    options["heights"] = None if height is None else parse_heights(height)
+    options["intrinsics"] = None if intrinsics is None else parse_intrinsics(intrinsics)
     photos = find_images(inputs)
     run = PhotoFits(FitOptions(recipe=options.pop("config"), **options), outputs, _terminal(quiet))
     tally = run.run(photos, out)

@@ -13,7 +13,7 @@ import numpy as np
 
 from fitkit.errors import InputError
 from fitkit.files import make_folder
-from fitkit.fit_options import FitOptions, Outputs
+from fitkit.fit_options import FitOptions, Outputs, match_heights
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.images import Image, read_image
 from fitkit.output_folders import Record, assign_folders, digest, read_record, replacing
@@ -96,7 +96,8 @@ class PhotoFits:
         installed = [entry for entry in installed_models(options.model_dir) if entry.name == options.model]
         if options.gender or not any(entry.path for entry in installed):
             find_model(options.model, options.gender or "neutral", options.model_dir)
-        return load_recipe(options.recipe)
+        recipe = load_recipe(options.recipe)
+        return recipe if options.init is None else recipe.starting_from(options.init)
 
     @cached_property
     def _detector(self) -> Any:
@@ -143,12 +144,12 @@ class PhotoFits:
         if record.evidence != evidence:
             self.terminal.line(f"{photo}: it has changed since it was fitted; fitting it anew")
             return False
-        if record.settings != self._settings:
-            differing = [
-                f"{name} {record.settings.get(name)} instead of {value}"
-                for name, value in self._settings.items()
-                if record.settings.get(name) != value
-            ]
+        differing = [
+            f"{name} {_said(record.settings.get(name))} instead of {_said(value)}"
+            for name, value in self._settings.items()
+            if record.settings.get(name) != value
+        ]
+        if differing:
             self.tally.differing += 1
             self.terminal.problem(
                 f"{photo}: kept the results in {folder}, which were made with {', '.join(differing)}; "
@@ -198,7 +199,13 @@ class PhotoFits:
         from fitkit.api import usable_people
 
         found = replace(found, image_size=image.size, focal_length=image.focal_px, source=str(job.photo))
-        return _Seen(job, image, found.select(usable_people(found)))
+        if self.options.intrinsics is not None:
+            fx, fy, cx, cy = self.options.intrinsics
+            found = replace(found, intrinsics=np.array([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]]))
+        found = found.select(usable_people(found))
+        if self.options.heights is not None:
+            match_heights(self.options.heights, len(found), str(job.photo))
+        return _Seen(job, image, found)
 
     def _finish(self, group: list[_Seen], bar: ProgressBar) -> None:
         """Fit the people of some photos together and save them; photos among which one breaks the fit, one by one."""
@@ -232,6 +239,7 @@ class PhotoFits:
             batch_size=options.batch_size,
             focal=options.focal,
             fov=options.fov,
+            height=None if options.heights is None else list(options.heights) * len(group),
             model_dir=options.model_dir,
             progress=lambda stage, stages, _: bar.describe(f"Fitting {people}, stage {stage + 1} of {stages}"),
         )
@@ -281,3 +289,10 @@ class PhotoFits:
         ]
         drawn = picture(seen.image.pixels, people, "side view" in seen.job.outputs, "keypoints" in seen.job.outputs)
         write_picture(folder / "overlay.jpg", drawn)
+
+
+def _said(setting: Any) -> str:
+    """Return a setting as a sentence names it."""
+    if isinstance(setting, list):
+        return ",".join("-" if value is None else f"{value:g}" for value in setting)
+    return "not given" if setting is None else str(setting)

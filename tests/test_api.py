@@ -14,7 +14,7 @@ from synthetic_models import write_model
 
 import fitkit
 from fitkit.api import choose_device, usable_people
-from fitkit.errors import InputError, ModelNotFoundError, UsageError
+from fitkit.errors import FitkitError, InputError, ModelNotFoundError, UsageError
 from fitkit.keypoints.containers import Keypoints
 from fitkit.results import FitResult
 
@@ -267,6 +267,64 @@ def test_the_recipes_focal_length_stands_in():
     without = replace(_pictures(1)[0], focal_length=None)
     (found,) = fitkit.fit(without, recipe=quick("smplifyx", 1))
     assert (found.camera.focal_length, found.camera.focal_source) == (5000, "default")
+
+
+@pytest.mark.parametrize("length", [35.0, 1e9])
+def test_a_focal_length_of_no_such_picture_is_refused(length):
+    with pytest.raises(InputError, match="focal length of .* is none of a picture of 1000 x 1000 px"):
+        fitkit.fit(_pictures(1), recipe=BRIEF, focal=length)
+
+
+# ---------------------------------------------------------------------------------------------- size
+
+
+def _tall(result: FitResult) -> float:
+    return float(model_of("anny").standing_height(torch.as_tensor(result.params["betas"]))[0])
+
+
+def test_a_known_height_is_met_and_moves_the_person_away():
+    (plain,) = fitkit.fit(_pictures(1), recipe=quick("default", 10))
+    taller, shorter = (fitkit.fit(_pictures(1), recipe=quick("default", 10), height=h)[0] for h in (2.0, 1.4))
+    assert _tall(taller) == pytest.approx(2.0, abs=0.05) and _tall(shorter) == pytest.approx(1.4, abs=0.05)
+    assert shorter.params["transl"][2] < plain.params["transl"][2] < taller.params["transl"][2]
+
+
+def test_heights_are_given_to_each_person():
+    group = _group(2)
+    some = fitkit.fit([group, *_pictures(1)], recipe=quick("default", 6), height=[None, 1.95, 1.5])
+    assert [_tall(one) for one in some[1:]] == pytest.approx([1.95, 1.5], abs=0.03)
+    without = fitkit.fit(group, recipe=quick("default", 6))
+    _assert_same(some[0], without[0])
+
+
+@pytest.mark.parametrize(
+    ("height", "message"),
+    [
+        (178, "between 0.4 and 2.8 metres; got 178. In metres 178 cm are 1.78."),
+        (math.nan, "got nan"),
+        ([1.7, 1.8], "2 heights for 1 person"),
+        ([], "0 heights for 1 person"),
+    ],
+)
+def test_heights_that_cannot_be_used_are_said(height, message):
+    with pytest.raises(FitkitError, match=message):
+        fitkit.fit(_pictures(1), recipe=BRIEF, height=height)
+
+
+def test_one_height_is_not_that_of_several_people():
+    with pytest.raises(InputError, match="img.png: 1 height for 2 people; give one for each"):
+        fitkit.fit(_group(2, source="img.png"), recipe=BRIEF, height=1.7)
+
+
+# ---------------------------------------------------------------------------------------------- where fits begin
+
+
+def test_fits_can_begin_elsewhere_than_the_recipe_says():
+    (mean,) = fitkit.fit(_pictures(1), recipe=BRIEF, init="mean")
+    (frontal,) = fitkit.fit(_pictures(1), recipe=BRIEF, init="frontal")
+    assert mean.settings["initialiser"]["name"] == "geometric" and frontal.settings["initialiser"]["name"] == "frontal"
+    with pytest.raises(UsageError, match="Unknown initialiser 'fronta'. Did you mean 'frontal'"):
+        fitkit.fit(_pictures(1), recipe=BRIEF, init="fronta")
 
 
 # ---------------------------------------------------------------------------------------------- too little evidence

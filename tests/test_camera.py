@@ -20,7 +20,7 @@ from fitkit.camera import (
     focal_from_field_of_view,
     pinhole,
 )
-from fitkit.errors import UsageError
+from fitkit.errors import InputError, UsageError
 
 
 def _random(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -135,6 +135,12 @@ def test_a_useless_exif_focal_length_is_passed_over(useless):
 @pytest.mark.parametrize("focal", [0.0, -1.0, math.nan, math.inf])
 def test_a_focal_length_must_be_positive(focal):
     with pytest.raises(UsageError, match="positive number of pixels"):
+        choose_focal((1200, 800), focal)
+
+
+@pytest.mark.parametrize("focal", [0.001, 35.0, 1e6])
+def test_a_focal_length_must_be_one_of_such_a_picture(focal):
+    with pytest.raises(InputError, match="1200 x 800 px; expected 120 to 240000. Is it in millimetres"):
         choose_focal((1200, 800), focal)
 
 

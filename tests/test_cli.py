@@ -44,11 +44,14 @@ class FakeFit:
 
     def __init__(self) -> None:
         self.calls: list[list[str]] = []
+        self.options: dict[str, object] = {}
+        self.keypoints: list[Keypoints] = []
         self.breaks_on: dict[str, BaseException] = {}
 
     def __call__(self, keypoints: list[Keypoints], **options: object) -> list[FitResult]:
         names = [Path(str(entry.source)).stem for entry in keypoints]
         self.calls.append(names)
+        self.options, self.keypoints = options, keypoints
         for name in names:
             if name in self.breaks_on:
                 raise self.breaks_on[name]
@@ -136,6 +139,18 @@ def test_version(capsys):
         (["fit", "in", "--save", "npz,gbl"], "--save does not know 'gbl'. Did you mean 'glb'?"),
         (["fit", "in", "--save", ","], "names nothing to save"),
         (["fit", "in", "--focal", "500", "--fov", "60"], "give one of them"),
+        (["fit", "in", "--focal", "500", "--intrinsics", "5,5,3,2"], "--focal and --intrinsics say the same thing"),
+        (["fit", "in", "--focal", "0"], "--focal"),
+        (["fit", "in", "--fov", "180"], "--fov"),
+        (["fit", "in", "--intrinsics", "500,500,32"], "takes FX,FY,CX,CY in pixels"),
+        (["fit", "in", "--intrinsics", "500,500,32,inf"], "needs positive focal lengths and a finite centre"),
+        (["fit", "in", "--height", "178"], "between 0.4 and 2.8 metres; got 178. In metres 178 cm are 1.78."),
+        (["fit", "in", "--height", "0"], "between 0.4 and 2.8 metres; got 0."),
+        (["fit", "in", "--height", "-1.7"], "got -1.7."),
+        (["fit", "in", "--height", "nan"], "got nan."),
+        (["fit", "in", "--height", "1e9"], "got 1e+09."),
+        (["fit", "in", "--height", "1,78"], "write 1.78"),
+        (["fit", "in", "--height", "5'10"], "--height takes metres, such as 1.78"),
         (["fit", "missing.jpg"], "There is no file or folder missing.jpg"),
         (["fit", "in/*.tif"], "matches no picture"),
         (["fit", "in", "--detector", "mediapie"], "Did you mean 'mediapipe'?"),
@@ -158,6 +173,8 @@ def test_wrong_usage_is_said_in_a_sentence_with_exit_code_2(folder, capsys, argu
         (["--model", "any"], r"'any'.* Did you mean 'anny'\?"),
         (["--config", "defualt"], "Did you mean 'default'"),
         (["--device", "gpu"], "(?i)unknown device"),
+        (["--device", "cuda:99"], "This machine has no cuda:99 device that torch can use; use --device cpu"),
+        (["--init", "mena"], r"initialiser 'mena'. Did you mean 'mean'\? Known: mean, geometric"),
     ],
 )
 def test_unknown_names_are_answered_before_anything_is_done(folder, fake_fit, capsys, arguments, said):
@@ -336,6 +353,28 @@ def test_a_photo_that_changed_is_fitted_anew(folder, fake_fit):
     assert files(Path("out")) == ["b/fit.json", "b/person_00/params.npz"]
 
 
+def test_heights_go_with_the_people_of_each_photo(folder, fake_fit, capsys):
+    photo(folder / "d.png", 2)
+    assert main(["fit", "in", "-o", "out", "--height", "1.78, -", "--save", "npz"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("in/a.png: 2 heights for 1 person; give one for each") and len(said.splitlines()) == 1
+    assert fake_fit.calls == [["b", "d"]] and fake_fit.options["height"] == [1.78, None, 1.78, None]
+    assert main(["fit", "in/b.png", "-o", "other", "--height", "1.78"]) == 1
+    assert "in/b.png: 1 height for 2 people" in capsys.readouterr().err
+
+
+def test_results_of_another_height_are_kept_but_not_silently(folder, fake_fit, capsys):
+    assert main(["fit", "in/a.png", "-o", "out", "--height", "1.5"]) == 0
+    assert main(["fit", "in/a.png", "-o", "out", "--height", "1.50", "--save", "npz"]) == 0
+    assert main(["fit", "in/a.png", "-o", "out", "--init", "mean"]) == 1
+    assert "made with height 1.5 instead of not given, init not given instead of mean;" in capsys.readouterr().err
+
+
+def test_a_camera_given_in_full_is_the_cameras_matrix(folder, fake_fit):
+    assert main(["fit", "in/a.png", "-o", "out", "--intrinsics", "60,61,30,20", "--save", "npz"]) == 0
+    assert fake_fit.keypoints[0].intrinsics.tolist() == [[60, 0, 30], [0, 61, 20], [0, 0, 1]]
+
+
 def test_more_outputs_add_to_what_is_there(folder, fake_fit):
     assert main(["fit", "in/a.png", "-o", "out", "--save", "npz,obj"]) == 0
     assert main(["fit", "in/a.png", "-o", "out", "--save", "npz"]) == 0
@@ -418,6 +457,14 @@ def test_keypoints_are_taken_from_files(folder, fake_fit):
     openpose(Path("kp/a_keypoints.json"), body_25())
     assert main(["fit", "in/a.png", "-o", "out", "--keypoints", "kp", "--save", "npz"]) == 0
     assert files(Path("out")) == ["a/fit.json", "a/person_00/params.npz"], "other keypoints, another result"
+
+
+def test_heights_go_with_the_people_of_keypoint_files(folder, fake_fit):
+    openpose(Path("kp/a_keypoints.json"), body_25(), body_25())
+    arguments = ["fit", "in/a.png", "-o", "out", "--keypoints", "kp", "--save", "npz"]
+    assert main([*arguments, "--height", "1.5"]) == 1
+    assert main([*arguments, "--height", "-,1.5"]) == 0
+    assert fake_fit.options["height"] == [None, 1.5]
 
 
 def test_a_photo_without_keypoints_fails_alone(folder, fake_fit, capsys):
