@@ -13,11 +13,12 @@ from fitkit.body import joint_landmark
 from fitkit.chart import Chart
 from fitkit.energy import Energy, WeightedTerm
 from fitkit.parameters import Parameters
+from fitkit.placement import in_sight
 from fitkit.problem import Initialiser, Problem
 from fitkit.scene import Scene
 from fitkit.solvers.base import Solution, Solver, Status
 from fitkit.solvers.least_squares import Linearisation
-from fitkit.uncertainty import joint_deviations
+from fitkit.uncertainty import deviations
 
 FitProgress = Callable[[int, int, int], None]
 """Called as (stage, number of stages, iteration)."""
@@ -63,6 +64,8 @@ class Fit:
     """Which hypothesis of the proposal was kept."""
     joint_deviation: Float[Tensor, "B N J 3"]
     """Standard deviation of each joint along the camera's axes, metres."""
+    focal_deviation: Float[Tensor, "B N"] | None = None
+    """Standard deviation of the logarithm of the focal length; None where it was not free."""
 
     @property
     def parameters(self) -> Parameters:
@@ -119,6 +122,8 @@ def fit(
     rows = torch.arange(problems, device=problem.observations.points.device).repeat_interleave(kept)
     camera = proposal.camera or problem.camera.select(rows)
     begun = replace(problem.select(rows), start=proposal.parameters, belief=proposal.belief, camera=camera)
+    with torch.no_grad():
+        begun = replace(begun, start=in_sight(begun, begun.start))
     state = _State(
         begun,
         torch.zeros_like(rows),
@@ -141,8 +146,8 @@ def fit(
         energies = energy.parts(scene)
         free = tuple(name for name in stages[-1].free if name in state.problem.start) if stages else ()
         joints = tuple(joint_landmark(problem.model, name) for name in problem.model.joint_names)
-        deviation = joint_deviations(scene, energy, free, joints)
-    return Fit(state.problem, energies, state.status, state.iterations, state.hypothesis, deviation)
+        unsure = deviations(scene, energy, free, joints)
+    return Fit(state.problem, energies, state.status, state.iterations, state.hypothesis, unsure.joints, unsure.log_focal)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,9 @@
-"""How sure a fit is of its joints, from the normal equations at its end."""
+"""How sure a fit is of its joints and its focal length, from the normal equations at its end."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -14,14 +15,23 @@ from fitkit.scene import Scene
 
 _RIDGE = 1e-9
 """Share of its own curvature that is added to each free value: directions that nothing determines stay finite."""
-_ROUNDING = 16.0
-"""Least ridge in units of the precision in which the curvature was summed: below it, its own errors may be negative."""
+_RAISED = (1.0, 16.0, 256.0)
+"""Times that ridge, or the precision in which the curvature was summed, if that is more: its errors may be negative,
+and then more is added, to the rows concerned."""
 
 
-def joint_deviations(
-    scene: Scene, energy: Energy, free: Sequence[str], names: tuple[str, ...]
-) -> Float[Tensor, "B N J 3"]:
-    """Return the standard deviation of each joint along the camera's axes, metres (Laplace approximation).
+@dataclass(frozen=True)
+class Deviations:
+    """Standard deviations of what a fit has found; NaN where they are not known."""
+
+    joints: Float[Tensor, "B N J 3"]
+    """Of each joint along the camera's axes, metres."""
+    log_focal: Float[Tensor, "B N"] | None = None
+    """Of the logarithm of the focal length; None where it was not free."""
+
+
+def deviations(scene: Scene, energy: Energy, free: Sequence[str], names: tuple[str, ...]) -> Deviations:
+    """Return how sure a fit is of its joints and its focal length (Laplace approximation).
 
     An energy in squared standard deviations is twice a negative log posterior, whose covariance at the minimum is twice
     the inverse of the energy's curvature; the joints' derivatives carry it into space. NaN where the body has no
@@ -38,15 +48,21 @@ def joint_deviations(
     """
     if not isinstance(scene.body, DifferentiableBody) or not free:
         shape = scene.landmarks(names).shape
-        return scene.parameters["transl"].new_full(shape, torch.nan)
+        return Deviations(scene.parameters["transl"].new_full(shape, torch.nan))
     chart = Chart(scene, free)
     _, curvature = energy.normal_equations(scene, chart)
     slopes = chart.landmarks(names)
     if scene.camera.R_camera_world is not None:
         slopes = scene.camera.R_camera_world[..., None, :, :] @ slopes
-    ridge = max(_RIDGE, _ROUNDING * torch.finfo(curvature.dtype).eps)
-    deviations = _deviations(_in_double(curvature), _in_double(slopes.flatten(1, 3)), ridge)
-    return deviations.unflatten(1, slopes.shape[1:4]).to(slopes)
+    ridge = max(_RIDGE, torch.finfo(curvature.dtype).eps)
+    rows = slopes.flatten(1, 3)
+    focal = chart.columns("focal_length")
+    if focal is not None:
+        own = torch.eye(chart.size, dtype=rows.dtype, device=rows.device)[focal]
+        rows = torch.cat([rows, own / scene.parameters["focal_length"].flatten(1)[..., None]], dim=1)
+    found = _deviations(_in_double(curvature), _in_double(rows), ridge).to(slopes)
+    joints = found[:, : slopes.shape[1:4].numel()].unflatten(1, slopes.shape[1:4])
+    return Deviations(joints, None if focal is None else found[:, slopes.shape[1:4].numel() :])
 
 
 def _in_double(tensor: Tensor) -> Tensor:
@@ -59,7 +75,13 @@ def _deviations(curvature: Float[Tensor, "B D D"], rows: Float[Tensor, "B R D"],
     # Unit diagonal first: the free values differ in size by orders of magnitude.
     scale = curvature.diagonal(dim1=1, dim2=2).clamp_min(1e-12).rsqrt()
     normalised = curvature * scale[:, :, None] * scale[:, None, :]
-    normalised.diagonal(dim1=1, dim2=2).add_(ridge)
-    factor, failed = torch.linalg.cholesky_ex(normalised)
+    identity = torch.eye(curvature.shape[1]).to(curvature)
+    factor, failed = torch.linalg.cholesky_ex(normalised + ridge * _RAISED[0] * identity)
+    for times in _RAISED[1:]:
+        if not bool(failed.any()):
+            break
+        again, still = torch.linalg.cholesky_ex(normalised + ridge * times * identity)
+        factor = torch.where((failed > 0)[:, None, None], again, factor)
+        failed = torch.where(failed > 0, still, failed)
     half = torch.linalg.solve_triangular(factor, (rows * scale[:, None, :]).mT, upper=False)
     return torch.where((failed == 0)[:, None], (2 * half.square().sum(1)).sqrt(), torch.nan)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FLOORS: tuple[tuple[int, str], ...] = (
     (0, r"errors|version|parameters|robust|registry|priors(\..+)?"),
     (0, r"keypoints|keypoints\.(conventions(\..+)?|containers|face_mesh)"),
-    (1, r"camera|body|scene|energy|problem|size|chart|uncertainty|solvers(\..+)?"),
+    (1, r"camera|body|scene|energy|problem|size|placement|chart|uncertainty|solvers(\..+)?"),
     (2, r"models(\..+)?|rendering(\..+)?|regression(\..+)?"),
     (3, r"(terms|initialisers)(\..+)?"),
     (4, r"fitting"),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from fitkit.errors import UsageError
 from fitkit.parameters import Parameters, zeros
+from fitkit.placement import placed
 from fitkit.problem import Observations, Problem, Proposal
 
 _SIDES = ("left", "right")
@@ -69,7 +70,7 @@ class GeometricInitialiser:
         start = start.replace({"global_orient": orient, "body_pose": pose})
         start = start.replace({"betas": start["betas"][:, :1]})
         rows = torch.arange(problems, device=orient.device).repeat_interleave(count)
-        return _placed(problem.select(rows), start)
+        return placed(problem.select(rows), start)
 
 
 def _pair_weights(observed: Observations, first: str, second: str) -> Float[Tensor, "B N"] | None:
@@ -134,22 +135,3 @@ def _from_world(problem: Problem, otherwise: Float[Tensor, "B N 1 3 3"]) -> Floa
     seen = seen.nan_to_num(0.0) + torch.where(known, 0.0, 1.0)[..., None, None] * rest
     rotation, _ = roma.rigid_points_registration(rest.expand_as(seen), seen)
     return torch.where(known[..., None, None, None], rotation[..., None, :, :], otherwise)
-
-
-def _placed(problem: Problem, start: Parameters) -> Parameters:
-    """Return the parameters moved to where the seen size and the middle of the seen points put them."""
-    observed, camera = problem.observations, problem.camera
-    depth = camera.focal_length[..., 0] / problem.pixels_per_metre
-    weights = observed.confidence
-    steady = torch.tensor([any(part in name for part in ("hip", "shoulder", "nose", "ear")) for name in observed.names])
-    steady = steady.to(weights.device)
-    use_steady = (weights * steady).sum(-1, keepdim=True) > 0
-    weights = torch.where(use_steady, weights * steady, weights)
-    weights = weights / weights.sum(-1, keepdim=True).clamp_min(1e-9)
-    points = problem.model(start).landmarks(observed.landmarks)
-    middle_body = (weights[..., None] * points).sum(-2)
-    middle_image = (weights[..., None] * observed.points).sum(-2)
-    principal = camera.intrinsics[..., :2, 2]
-    ray = (middle_image - principal) / torch.stack([camera.intrinsics[..., 0, 0], camera.intrinsics[..., 1, 1]], dim=-1)
-    placed = torch.cat([ray * depth[..., None], depth[..., None]], dim=-1)
-    return start.replace({"transl": placed - middle_body})
