@@ -16,6 +16,7 @@ from fitkit.fitting import Fit, fit
 from fitkit.initialisers import PROPOSERS
 from fitkit.initialisers.curls import HandCurls
 from fitkit.initialisers.given import GivenInitialiser
+from fitkit.initialisers.hand_restarts import HandRestarts
 from fitkit.initialisers.limbs import LimbProposals
 from fitkit.parameters import Parameters
 from fitkit.problem import Problem
@@ -119,6 +120,18 @@ def test_hands_are_moved_by_deviations():
     ways = [[0.0, 0.0], [-0.5, -0.5], [-0.5, 0.5], [0.5, -0.5], [0.5, 0.5]]
     assert_same(moved, torch.tensor(ways, dtype=torch.float64), 1e-12)
     assert_same(proposal.parameters["left_hand_pose"], problem.start["left_hand_pose"].repeat_interleave(5, 0))
+
+
+def test_hands_are_laid_anew_one_at_a_time_and_both():
+    model, problem = model_of("anny"), problem_of(people_of("anny", 2).keypoints)
+    start = problem.start.replace({"left_hand_pose": problem.start["left_hand_pose"] + 0.3})
+    proposal = HandRestarts(components=1, size=0.5)(replace(problem, start=start))
+    assert proposal.hypotheses == 8
+    left = (proposal.parameters["left_hand_pose"][:8, 0] / model.hands[0].deviation)[:, 0]
+    right = (proposal.parameters["right_hand_pose"][:8, 0] / model.hands[1].deviation)[:, 0]
+    here = float(0.3 / model.hands[0].deviation[0])
+    assert_same(left, left.new_tensor([here, 0.0, -0.5, 0.5, here, here, here, 0.0]), 1e-12)
+    assert_same(right, right.new_tensor([0.0, 0.0, 0.0, 0.0, 0.0, -0.5, 0.5, 0.0]), 1e-12)
 
 
 def _flipped() -> tuple[Problem, Parameters]:

@@ -18,6 +18,7 @@ PROPOSERS = Registry(
     {
         "limbs": "fitkit.initialisers.limbs:LimbProposals",
         "curls": "fitkit.initialisers.curls:HandCurls",
+        "hand_restarts": "fitkit.initialisers.hand_restarts:HandRestarts",
     },
 )
 """Names that recipes use for what a stage proposes; proposers are initialisers that go by the problem's start."""
