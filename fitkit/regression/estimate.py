@@ -9,9 +9,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fitkit.keypoints.conventions import mirror_index
-from fitkit.priors.mirror import mirrored
+from fitkit.priors import mirror
 from fitkit.regression.crop import VOCABULARY, View, crop
-from fitkit.regression.network import JOINTS, KeypointNetwork, rotations_of
+from fitkit.regression.network import BODY_PARENTS, JOINTS, KeypointNetwork, relative, rotations_of
 
 _BODY = 3 * (JOINTS - 1)
 
@@ -42,13 +42,15 @@ class Estimate:
     """Logarithm of the standard deviation of each value: orientation, body pose, betas, hands, log focal length."""
 
 
-def estimate(network: KeypointNetwork, view: View) -> Estimate:
-    """Return the mean of what the network says of people and of their mirror images.
+def estimate(network: KeypointNetwork, view: View, mirrored: bool = True) -> Estimate:
+    """Return what the network says of people: if wanted the mean with what it says of their mirror images.
 
     Further hypotheses, expression and likelihoods are those of the people as they are.
     """
     direct = _single(network, view)
-    other = _unflipped(_single(network, _flipped(view)), view.image_size)
+    if not mirrored:
+        return direct
+    other = unflipped(_single(network, flipped(view)), view.image_size)
     # The mean of two rotations' matrices, made orthonormal, is the rotation half-way.
     columns = (direct.rotations[:, 0] + other.rotations[:, 0])[..., :2].mT.flatten(-2)
     mean = rotations_of(columns.flatten(1))
@@ -70,7 +72,7 @@ def _single(network: KeypointNetwork, view: View) -> Estimate:
     box = crop(view)
     outputs = network(box.inputs)
     pose = torch.cat([outputs["rotations"], outputs["alternatives"]], dim=1)
-    rotations = rotations_of(pose).unflatten(1, (-1, JOINTS))
+    rotations = relative(rotations_of(pose).unflatten(1, (-1, JOINTS)), BODY_PARENTS)
     pelvis = box.R_camera_crop[:, None, None] @ rotations[:, :, :1]
     return Estimate(
         torch.cat([pelvis, rotations[:, :, 1:]], dim=2),
@@ -86,7 +88,7 @@ def _single(network: KeypointNetwork, view: View) -> Estimate:
     )
 
 
-def _flipped(view: View) -> View:
+def flipped(view: View) -> View:
     """Return what a mirror shows."""
     order = torch.as_tensor(mirror_index(VOCABULARY), device=view.points.device)
     width = view.image_size[:, 0]
@@ -97,11 +99,11 @@ def _flipped(view: View) -> View:
     return View(points, view.confidence[:, order], intrinsics, view.image_size, view.focal_known)
 
 
-def _unflipped(seen: Estimate, image_size: Float[Tensor, "M 2"]) -> Estimate:
+def unflipped(seen: Estimate, image_size: Float[Tensor, "M 2"]) -> Estimate:
     """Return an estimate of mirror images as one of the people themselves."""
     rotations = seen.rotations
     sign = rotations.new_tensor([-1.0, 1.0, 1.0])
-    order = mirrored(torch.arange(1.0, JOINTS).repeat_interleave(3)).abs()[::3].long().to(rotations.device)
+    order = mirror.mirrored(torch.arange(1.0, JOINTS).repeat_interleave(3)).abs()[::3].long().to(rotations.device)
     order = torch.cat([order.new_zeros(1), order])
     root = torch.stack([image_size[:, 0] - seen.root[:, 0], seen.root[:, 1]], dim=-1)
     pelvis, body, betas, hands, focal = seen.log_deviations.split(

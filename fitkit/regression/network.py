@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor, nn
 from fitkit.regression.crop import FURTHER_INPUTS, VOCABULARY
 
 JOINTS = 22
-"""Joints whose rotation is predicted: the pelvis, in crop axes, then the body's, relative to their parents."""
+"""Joints whose rotation is predicted: the pelvis, then the body's, all in crop axes: how a limb lies in the picture
+tells its own rotation, whatever the trunk's is."""
+BODY_PARENTS = (-1, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 9, 9, 12, 13, 14, 16, 17, 18, 19)
+"""Parent of each of these joints, the same in all models of the family."""
 HAND_VALUES = 12
 """Coefficients of each hand in the hand space that the network was trained with."""
 
@@ -97,3 +101,9 @@ def rotations_of(values: Float[Tensor, "M _"]) -> Float[Tensor, "M J 3 3"]:
     x = nn.functional.normalize(first, dim=-1)
     y = nn.functional.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)
+
+
+def relative(rotations: Float[Tensor, "*M J 3 3"], parents: Sequence[int]) -> Float[Tensor, "*M J 3 3"]:
+    """Return rotations relative to the parents', the pelvis' as it is, from rotations in common axes."""
+    above = rotations[..., list(parents[1:JOINTS]), :, :]
+    return torch.cat([rotations[..., :1, :, :], above.mT @ rotations[..., 1:, :, :]], dim=-3)

@@ -39,7 +39,9 @@ class TrainedBody:
 class KeypointRegressor:
     """A network with what its errors have been: proposes parameters and how sure they are."""
 
-    def __init__(self, network: KeypointNetwork, correlation: Float[Tensor, "D D"], body: TrainedBody) -> None:
+    def __init__(
+        self, network: KeypointNetwork, correlation: Float[Tensor, "D D"], body: TrainedBody, mirrored: bool = True
+    ) -> None:
         """Make a regressor.
 
         Args:
@@ -47,7 +49,9 @@ class KeypointRegressor:
             correlation: mean products of the errors in units of the network's own deviations, in the order of
                 `Estimate.log_deviations`.
             body: the body that it was trained with.
+            mirrored: whether to average what the network says with what it says of the mirror image.
         """
+        self.mirrored = mirrored
         self.network = network.eval().requires_grad_(False)
         self.correlation = correlation
         self.body = body
@@ -84,7 +88,7 @@ class KeypointRegressor:
         view = view_of(problem)
         self.network.to(view.points.device)
         with torch.no_grad():
-            found = _ranked(estimate(self.network, view), hypotheses)
+            found = _ranked(estimate(self.network, view, self.mirrored), hypotheses)
         problems, bodies = problem.observations.points.shape[:2]
         count = found.rotations.shape[1]
         rows = torch.arange(problems, device=view.points.device).repeat_interleave(count)

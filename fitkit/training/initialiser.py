@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.models.lbs import pose_joints
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.regression.crop import Crop, View, crop
-from fitkit.regression.network import JOINTS, KeypointNetwork, rotations_of
+from fitkit.regression.network import BODY_PARENTS, JOINTS, KeypointNetwork, relative, rotations_of
 from fitkit.training.detections import Detector
 from fitkit.training.synthetic_people import Population, SyntheticPeople
 
 _IMPORTANCE = (3.0, *(1.0 for _ in range(JOINTS - 1)))
 """Weight of each joint's rotation in the loss: the pelvis turns everything."""
-_POSITIONS, _SHAPE, _HANDS, _FACE, _ROOT, _FOCAL, _ALTERNATIVES, _DEVIATIONS = 10.0, 0.1, 0.1, 0.03, 0.5, 0.3, 0.3, 0.05
+_LOCAL, _POSITIONS, _SHAPE, _HANDS, _FACE = 0.5, 10.0, 0.1, 0.1, 0.03
+_ROOT, _FOCAL, _ALTERNATIVES, _DEVIATIONS = 0.5, 0.3, 0.3, 0.05
 
 _DEGREES = 8.0
 """Of freedom of the density by which deviations are trained."""
+_MILD = 2000
+"""Steps after which a detector errs as often as it ever does."""
 _STEEPEST = 10.0
 """Norm to which gradients are cut."""
 _AVERAGED = 10
@@ -34,7 +36,7 @@ class Targets:
     """What the network should say, in its own terms."""
 
     rotations: Float[Tensor, "M 22 3 3"]
-    """Pelvis in crop axes, joints relative to their parents."""
+    """Of pelvis and body joints, crop axes."""
     betas: Float[Tensor, "M S"]
     """Shape."""
     hands: Float[Tensor, "M H"]
@@ -80,13 +82,12 @@ def targets_of(people: SyntheticPeople, view: View, box: Crop, model: SMPLFamily
     leaves = {name: people.parameters[name][:, 0] for name in people.parameters}
     focal = people.intrinsics[:, :1, 0]
     pixel = people.root[:, :2] / people.root[:, 2:] * focal + people.intrinsics[:, :2, 2]
-    pelvis = box.R_camera_crop.mT @ people.rotations[:, 0]
     assert model.hands is not None
     hands = [
         leaves[f"{side}_hand_pose"] / hand.deviation for side, hand in zip(("left", "right"), model.hands, strict=True)
     ]
     return Targets(
-        torch.cat([pelvis[:, None], people.rotations[:, 1:]], dim=1),
+        box.R_camera_crop.mT[:, None] @ people.joint_rotations,
         leaves["betas"],
         torch.cat(hands, dim=1),
         leaves["jaw_pose"],
@@ -99,26 +100,34 @@ def targets_of(people: SyntheticPeople, view: View, box: Crop, model: SMPLFamily
 
 def errors(outputs: dict[str, Tensor], targets: Targets) -> Float[Tensor, "M D"]:
     """Return truth less prediction of all values with an uncertainty, rotations as axis-angle in the predicted axes."""
-    predicted = rotations_of(outputs["rotations"])
-    pelvis = roma.rotmat_to_rotvec(predicted[:, 0].mT @ targets.rotations[:, 0])
-    pose = roma.rotmat_to_rotvec(predicted[:, 1:].mT @ targets.rotations[:, 1:]).flatten(1)
-    others = [
-        targets.betas - outputs["betas"],
-        targets.hands - outputs["hands"],
-        targets.log_focal - outputs["log_focal"],
-    ]
-    return torch.cat([pelvis, pose, *others], dim=1)
+    predicted, true = (
+        relative(rotations, BODY_PARENTS) for rotations in (rotations_of(outputs["rotations"]), targets.rotations)
+    )
+    turns = roma.rotmat_to_rotvec(predicted.mT @ true).flatten(1)
+    others = [getattr(targets, name) - outputs[name] for name in ("betas", "hands", "log_focal")]
+    return torch.cat([turns, *others], dim=1)
 
 
 class Loss:
     """The training loss of a batch, and figures to watch."""
 
     def __init__(self, model: SMPLFamilyModel) -> None:
-        """Take the body whose joints' positions count."""
+        """Take the body whose joints' positions count: the body's, and the knuckles, which show how hands are turned."""
         shape = model.shape
-        self._tree = model.tree
-        self._template, self._directions = shape.J_template, shape.J_shapedirs
-        self._others = len(model.joint_names) - JOINTS
+        knuckles = [
+            model.joint_names.index(f"{side}_{finger}1") for side in ("left", "right") for finger in ("index", "pinky")
+        ]
+        joints = [*range(JOINTS), *knuckles]
+        above = [model.tree.parents[joint] for joint in joints]
+        self._template = shape.J_template[joints[1:]] - shape.J_template[above[1:]]
+        self._directions = shape.J_shapedirs[joints[1:]] - shape.J_shapedirs[above[1:]]
+        self._above = above[1:]
+        chain = torch.zeros(len(joints), len(joints) - 1)
+        for row, joint in enumerate(joints):
+            while joint > 0:
+                chain[row, joints.index(joint) - 1] = 1
+                joint = model.tree.parents[joint]
+        self._chain = chain
 
     def __call__(self, outputs: dict[str, Tensor], targets: Targets) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and the mean position error (mm), the mean rotation error (degrees)."""
@@ -126,6 +135,7 @@ class Loss:
         apart = _distance(predicted, targets.rotations)
         importance = apart.new_tensor(_IMPORTANCE)
         rotation = (apart * importance).mean()
+        local = _distance(relative(predicted, BODY_PARENTS), relative(targets.rotations, BODY_PARENTS))[:, 1:].mean()
         positions = self._joints(predicted, outputs["betas"]) - self._joints(targets.rotations, targets.betas)
         distance = (positions.square().sum(-1) + 1e-8).sqrt().mean()
 
@@ -134,6 +144,7 @@ class Loss:
 
         total = (
             rotation
+            + _LOCAL * local
             + _POSITIONS * distance
             + _SHAPE * mean_error("betas")
             + _HANDS * mean_error("hands")
@@ -147,12 +158,10 @@ class Loss:
         return total, {"mm": 1000 * float(distance.detach()), "degrees": degrees}
 
     def _joints(self, rotations: Float[Tensor, "M 22 3 3"], betas: Float[Tensor, "M S"]) -> Float[Tensor, "M J 3"]:
-        """Return joints relative to the pelvis, crop axes, metres; fingers at rest in the hands' frames."""
-        directions = self._directions[:, :, : betas.shape[1]]
-        rest = self._template + torch.einsum("jkl,ml->mjk", directions, betas)
-        still = torch.eye(3, dtype=rotations.dtype, device=rotations.device).expand(len(rotations), self._others, 3, 3)
-        posed = pose_joints(torch.cat([rotations, still], dim=1), rest, self._tree)[1]
-        return posed - posed[:, :1]
+        """Return joints relative to the pelvis, crop axes, metres."""
+        rest = self._template + torch.einsum("jkl,ml->mjk", self._directions[..., : betas.shape[1]], betas)
+        bones = (rotations[:, self._above] @ rest[..., None])[..., 0]
+        return self._chain @ bones
 
 
 def _distance(first: Float[Tensor, "... 3 3"], second: Float[Tensor, "... 3 3"]) -> Float[Tensor, "..."]:
@@ -226,7 +235,7 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.schedule.rate_at(self.step)
             people = self.population.sample(self.schedule.batch, self.random)
-            view = self.detector(people, self.random)
+            view = self._detector()(people, self.random)
             box = crop(view)
             targets = targets_of(people, view, box, self.population.model)
             with torch.autocast(device.type, dtype=torch.bfloat16):
@@ -245,6 +254,11 @@ class Trainer:
                 if report:
                     report(self.step, figures)
                 figures = {}
+
+    def _detector(self) -> Detector:
+        """Return the detector of this step: it errs more and more often until a tenth of the training is over."""
+        mildness = 1 - min(1.0, self.step / min(_MILD, 0.1 * self.schedule.steps))
+        return replace(self.detector, clean=max(self.detector.clean, mildness))
 
     def _update_average(self) -> None:
         keep = min(0.99, self.step / (self.step + 20 * _AVERAGED))

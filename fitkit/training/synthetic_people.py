@@ -30,7 +30,9 @@ class SyntheticPeople:
     parameters: Parameters
     """Leaves (M, 1, size) in camera axes."""
     rotations: Float[Tensor, "M 22 3 3"]
-    """Of the pelvis in camera axes, and of the body's joints."""
+    """Of the pelvis in camera axes, and of the body's joints relative to their parents."""
+    joint_rotations: Float[Tensor, "M 22 3 3"]
+    """Of all of them in camera axes."""
     intrinsics: Float[Tensor, "M 3 3"]
     """K, pixels."""
     image_size: Float[Tensor, "M 2"]
@@ -76,6 +78,7 @@ class Population:
         return SyntheticPeople(
             parameters.replace({"transl": transl[:, None]}),
             torch.cat([rotation[:, None], local], dim=1),
+            body.joint_rotations[:, 0, :22],
             intrinsics,
             image_size,
             pixels,
@@ -115,7 +118,7 @@ def _cameras(count: int, random: torch.Generator) -> tuple[Tensor, Tensor]:
     low, high = _FIELDS_OF_VIEW
     angle = torch.deg2rad(low + (high - low) * torch.rand(count, generator=random))
     aspect = torch.tensor(_ASPECTS)[torch.randint(len(_ASPECTS), (count,), generator=random)]
-    size = torch.stack([aspect.clamp_max(1), (1 / aspect).clamp_max(1)], dim=-1) * LONGER_SIDE
+    size = (torch.stack([aspect.clamp_max(1), (1 / aspect).clamp_max(1)], dim=-1) * LONGER_SIDE).round()
     intrinsics = torch.zeros(count, 3, 3)
     intrinsics[:, 0, 0] = intrinsics[:, 1, 1] = LONGER_SIDE / (2 * torch.tan(angle / 2))
     intrinsics[:, :2, 2] = size / 2
