@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from mocap_prior import card
-from mocap_prior.mixture import Mixture, Settings, completed, fit, negative_log_likelihood
 from torch import Tensor
 
 from fitkit.priors.gaussian_mixture import GaussianMixturePosePrior
 from fitkit.priors.joint_limits import JointLimits
 from fitkit.priors.mirror import mirrored
 from fitkit.priors.relaxed import RelaxedPosePrior
+from fitkit.training.mixture import Mixture, Settings, completed, fit, negative_log_likelihood
 from fitkit.training.motion_capture import RARE, Poses, load_poses
 
 ROOT = Path(__file__).resolve().parents[1]

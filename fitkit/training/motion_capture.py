@@ -75,7 +75,7 @@ def load_poses(path: Path, joints_rest: NDArray) -> Poses:
     clips, place = np.unique(clip, return_inverse=True)
     kept = np.array([is_held_out(*clip.rsplit("/", 1)) for clip in clips])[place]
     weight = torch.where(rare, RARE * weight, weight)
-    pose, weight = _near_the_mean(pose).flatten(1), weight / weight.mean()
+    pose, weight = near_the_mean(pose).flatten(1), weight / weight.mean()
     return Poses(pose, weight, torch.from_numpy(kept), clip, orientation[:, 0])
 
 
@@ -116,7 +116,7 @@ def _is_rare(rotations: Tensor, pose: Tensor) -> Tensor:
     return tilted | ((hips > 1.05) & (knees > 1.05))
 
 
-def _near_the_mean(pose: Tensor) -> Tensor:
+def near_the_mean(pose: Tensor) -> Tensor:
     """Return rotation vectors (N, 21, 3), each the one of its two nearest forms that is closer to the joint's mean."""
     mean = pose.nanmean(dim=0)
     angle = pose.norm(dim=-1, keepdim=True).clamp_min(1e-6)
