@@ -33,6 +33,8 @@ from fitkit.solvers.base import Status
 
 CONFIDENT = 0.3
 """Confidence from which a keypoint counts as seen in reports."""
+FOUND_FOCAL = 0.15
+"""Standard deviation of the logarithm of a focal length below which perspective counts as having told it."""
 ONE_THREAD_BELOW = 16
 """Number of people from which more than one thread pays on a CPU."""
 _MESH_NAMES = frozenset(FACE_MESH_468)
@@ -233,10 +235,10 @@ def make_results(
     faces = _numpy(model.faces, np.int32) if meshes else np.zeros((0, 3), np.int32)
     distances, confidence = _numpy(distance), _numpy(observed.confidence[:, 0])
     points, heights = _numpy(observed.points[:, 0]), _numpy(height)
+    begun = solved.problem.camera.focal_length[:, 0, 0]
+    unsure = [None] * len(people) if solved.focal_deviation is None else _numpy(solved.focal_deviation[:, 0])
     results = []
     for row, person in enumerate(people):
-        size = person.keypoints.image_size
-        assert size is not None
         shown = _columns(observed.names, person.keypoints.names)
         results.append(
             FitResult(
@@ -245,7 +247,7 @@ def make_results(
                 faces=faces,
                 joints=arrays["joints"][row].copy(),
                 joint_names=model.joint_names,
-                camera=PinholeCamera(arrays["intrinsics"][row].copy(), size, _focal_source(person, parameters)),
+                camera=_pinhole_camera(person, arrays["intrinsics"][row].copy(), float(begun[row]), unsure[row]),
                 status=Status(int(solved.status[row])).name.lower(),
                 energies={name: float(value[row]) for name, value in solved.energies.items()},
                 reprojection=_errors(observed.names, distances[row], confidence[row]),
@@ -280,8 +282,19 @@ def _camera(solved: Fit) -> Camera:
     return solved.problem.camera
 
 
-def _focal_source(person: Person, parameters: Parameters) -> str:
-    return "refined" if "focal_length" in parameters else person.focal_source
+def _pinhole_camera(person: Person, intrinsics: np.ndarray, begun: float, log_deviation: float | None) -> PinholeCamera:
+    """Return a person's camera with where its focal length comes from, and how sure that is where the fit sought it.
+
+    The fit began with the person's focal length unless an initialiser proposed another one.
+    """
+    size, source = person.keypoints.image_size, person.focal_source
+    assert size is not None
+    if source == GUESSED and not math.isclose(begun, person.focal, rel_tol=1e-5):
+        source = "initialiser"
+    if log_deviation is None:
+        return PinholeCamera(intrinsics, size, source)
+    source = "refined" if log_deviation < FOUND_FOCAL else source
+    return PinholeCamera(intrinsics, size, source, float(intrinsics[0, 0] * log_deviation))
 
 
 def _numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:

@@ -52,7 +52,8 @@ def save_result(result: FitResult, folder: Path, formats: Sequence[str] = ("npz"
 def _as_arrays(result: FitResult) -> dict[str, np.ndarray]:
     """Return the arrays of the npz: parameters by smplx's names, geometry, camera, and the rest as json text."""
     plain = {name: getattr(result, name) for name in _PLAIN}
-    plain |= {"format_version": FORMAT_VERSION, "focal_source": result.camera.focal_source}
+    camera = {"focal_source": result.camera.focal_source, "focal_deviation": result.camera.focal_deviation}
+    plain |= {"format_version": FORMAT_VERSION, **camera}
     arrays = {name: np.asarray(getattr(result, name)) for name in _ARRAYS}
     # Floats of 32 bits halve the file; a mesh in micrometres needs no more.
     arrays["vertices"] = arrays["vertices"].astype(np.float32)
@@ -107,6 +108,6 @@ def _from_arrays(arrays: dict[str, np.ndarray]) -> FitResult:
         params={str(name): arrays[str(name)] for name in arrays["param_names"]},
         joint_names=tuple(str(name) for name in arrays["joint_names"]),
         names=tuple(str(name) for name in arrays["keypoint_names"]),
-        camera=PinholeCamera(arrays["K"], (width, height), plain["focal_source"]),
+        camera=PinholeCamera(arrays["K"], (width, height), plain["focal_source"], plain.get("focal_deviation")),
         **others,
     )

@@ -12,6 +12,8 @@ import numpy as np
 
 from fitkit.version import __version__
 
+GUESSES = ("default", "initialiser")
+"""Sources of focal lengths that are guesses."""
 MESH_FORMATS = ("glb", "obj", "ply")
 FORMATS = ("npz", *MESH_FORMATS)
 
@@ -25,7 +27,10 @@ class PinholeCamera:
     image_size: tuple[int, int]
     """(width, height) in pixels."""
     focal_source: str = "given"
-    """Where the focal length comes from: given, field of view, EXIF, default; "refined" when the fit changed it."""
+    """Where the focal length comes from: given, field of view, EXIF, refined (the fit found it, from perspective),
+    initialiser (a learned guess), default (nothing told it)."""
+    focal_deviation: float | None = None
+    """Standard deviation of the focal length in pixels, where the fit looked for it."""
 
     @property
     def focal_length(self) -> float:
@@ -111,8 +116,9 @@ class FitResult:
         """One line for a terminal."""
         unseen = [part.replace("_", " ") for part, shown in self.seen.items() if not shown]
         hidden = f", unseen: {', '.join(unseen)}" if unseen else ""
+        guessed = " (focal length assumed)" * (self.camera.focal_source in GUESSES)
         return (
-            f"person {self.person}: {self.status.replace('_', ' ')}, {self.params['transl'][2]:.2f} m away, "
+            f"person {self.person}: {self.status.replace('_', ' ')}, {self.params['transl'][2]:.2f} m away{guessed}, "
             f"reprojection {self.reprojection_px:.1f} px ({100 * self.reprojection_relative:.1f} % of height){hidden}"
         )
 

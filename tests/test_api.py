@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from fitting_world import keep_only, model_of, people_of, quick
+from fitting_world import keep_only, model_of, people_of, pictures_of, quick, standing_people
 from synthetic_models import write_model
 
 import fitkit
@@ -254,13 +254,27 @@ def test_only_an_unknown_focal_length_of_a_lone_person_is_refined():
     without = replace(_pictures(1)[0], focal_length=None)
     refines = any("focal_length" in stage.free for stage in BRIEF.stages)
     (alone,) = fitkit.fit(without, recipe=BRIEF)
-    assert alone.camera.focal_source == ("refined" if refines else "default")
+    assert (alone.camera.focal_deviation is not None) == refines
     (given,) = fitkit.fit(without, recipe=BRIEF, focal=1234)
     assert (given.camera.focal_length, given.camera.focal_source) == (1234, "given")
     group = fitkit.fit([_group(2, focal_length=None), without], recipe=BRIEF)
     assert [one.camera.focal_source for one in group[:2]] == ["default", "default"]
+    assert [one.camera.focal_deviation for one in group[:2]] == [None, None]
     assert group[0].camera.focal_length == group[1].camera.focal_length
     _assert_same(group[2], alone)
+
+
+def test_a_focal_length_counts_as_refined_where_perspective_tells_it():
+    people = [
+        replace(pictures_of(standing_people([20.0], (0.0, 0.0, depth)))[0], focal_length=None) for depth in (1.8, 25.0)
+    ]
+    near, far = fitkit.fit(people, recipe=quick("default", 8))
+    assert near.camera.focal_source == "refined" and "assumed" not in near.summary
+    assert far.camera.focal_source == "default" and "m away (focal length assumed)," in far.summary
+    for one in (near, far):
+        assert one.camera.focal_deviation > 0
+    relative = [one.camera.focal_deviation / one.camera.focal_length for one in (near, far)]
+    assert relative[0] < 0.15 < relative[1] < 0.21, "no less sure than the prior"
 
 
 def test_the_recipes_focal_length_stands_in():

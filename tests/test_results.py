@@ -167,6 +167,7 @@ def _assert_equal(first: FitResult, second: FitResult) -> None:
         elif entry.name == "camera":
             np.testing.assert_array_equal(one.intrinsics, two.intrinsics)
             assert (one.image_size, one.focal_source) == (two.image_size, two.focal_source)
+            assert one.focal_deviation == two.focal_deviation
         elif isinstance(one, np.ndarray):
             np.testing.assert_array_equal(one, two)
             assert one.dtype == two.dtype, entry.name

@@ -495,6 +495,32 @@ def test_the_height_has_its_exact_slope(kind, shared):
     assert_same(curvature, 2.6 * slopes.mT @ slopes)
 
 
+def test_an_initialiser_that_says_how_sure_it_is_of_the_focal_length_is_believed():
+    problem = _problem()
+    sure = torch.tensor([0.1, 0.3, 0.001], dtype=torch.float64)[:, None, None]
+    nothing = torch.zeros(ROWS, 1, 0, dtype=torch.float64)
+    belief = Belief((), (), nothing, torch.zeros(ROWS, 1, 0, 0, dtype=torch.float64), sure)
+    term = FocalPrior(least=0.05).observe(replace(problem, belief=belief))
+    energy = term(_scene(problem, problem.start.replace({"focal_length": 1.2 * problem.camera.focal_length})))
+    torch.testing.assert_close(energy, (math.log(1.2) / sure[:, 0, 0].clamp_min(0.05)).square())
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_the_focal_prior_has_its_exact_slope(shared):
+    both = _problem().select(torch.tensor([0, 2]))
+    joined = {name: leaf.transpose(0, 1) for name, leaf in both.start.items()}
+    ratios = torch.tensor([1.1, 3.0], dtype=torch.float64)[None, :, None]
+    joined["focal_length"] = (joined["focal_length"] * ratios)[:, : 1 if shared else 2]
+    focal = both.camera.focal_length.transpose(0, 1)
+    term = replace(FocalPrior(), focal=focal, spread=0.1 * torch.ones_like(focal))
+    scene = Scene(both.model, Parameters(joined), both.camera.select(torch.tensor([0])))
+    chart = Chart(scene, ("transl", "focal_length"))
+    gradient, curvature = Energy((WeightedTerm("focal", 1.3, term),)).normal_equations(scene, chart)
+    slopes = chart.jacobian(term.residual)
+    assert_same(gradient, 2.6 * (slopes.residual[:, None] @ slopes.jacobian)[:, 0])
+    assert_same(curvature, 2.6 * slopes.jacobian.mT @ slopes.jacobian)
+
+
 def _turned(problem: Problem, axis: list[float], angle: float) -> Parameters:
     turn = roma.rotvec_to_rotmat(angle * torch.tensor(axis, dtype=torch.float64))
     still = problem.start["body_pose"].new_zeros(problem.start["body_pose"].shape)
