@@ -75,6 +75,8 @@ class Settings:
     """Pixels; empty for 2, and, for the case `all`, also 0 and 5 where no cases are named."""
     seed: int = 1
     """Of all that is drawn."""
+    shape: float = 1.0
+    """Standard deviation of the shape coefficients, of which the body's own population has 1."""
     known_focal: bool = False
     """Whether the fitter is told the true focal length."""
     published: int = 0
@@ -148,7 +150,7 @@ class _People:
                 poses = prior_poses(count, seed)
             else:
                 poses = captured_poses(self.frames, self.model, count, seed, case.far)
-            self.drawn[key] = draw_people(self.model, poses, case, seed)
+            self.drawn[key] = draw_people(self.model, poses, case, seed, self.settings.shape)
         return self.drawn[key]
 
 
@@ -228,6 +230,7 @@ def main() -> None:
     parser.add_argument("--noise", type=float, nargs="*", default=[], help="pixels; 2 by default")
     parser.add_argument("--methods", nargs="*", default=["published", "mean pose"], help="names, or recipes")
     parser.add_argument("--recipe", default="default", help="the recipe of the method `full`")
+    parser.add_argument("--shape", type=float, default=1.0, help="deviation of the shape coefficients")
     parser.add_argument("--known-focal", action="store_true", help="tell the fitter the true focal length")
     parser.add_argument("--published", type=int, default=0, help="people for the published procedure itself")
     options = parser.parse_args()
@@ -235,7 +238,7 @@ def main() -> None:
     try:
         options.device = choose_device(options.device)
         settings = Settings(
-            options.poses, options.people, tuple(options.cases), tuple(options.noise), options.seed,
+            options.poses, options.people, tuple(options.cases), tuple(options.noise), options.seed, options.shape,
             options.known_focal, options.published, options.device,
         )  # fmt: skip
         rows = run(

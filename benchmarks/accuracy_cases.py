@@ -125,7 +125,7 @@ class People:
         return People(*drawn, self.pose_distance)
 
 
-def draw_people(model: SMPLFamilyModel, poses: DrawnPoses, case: Case, seed: int) -> People:
+def draw_people(model: SMPLFamilyModel, poses: DrawnPoses, case: Case, seed: int, shape: float = 1.0) -> People:
     """Return people in these poses, their shapes, hands, faces, headings and cameras drawn.
 
     Cases that differ in nothing of this get the very same people; a greater pitch tilts the same people more.
@@ -148,7 +148,7 @@ def draw_people(model: SMPLFamilyModel, poses: DrawnPoses, case: Case, seed: int
         orient = orient @ poses.root
     drawn = sample_people(model, count, seed).parameters
     leaves = {"global_orient": roma.rotmat_to_rotvec(orient), "body_pose": poses.body_pose}
-    leaves["transl"] = torch.zeros(count, 3)
+    leaves |= {"transl": torch.zeros(count, 3), "betas": shape * drawn["betas"][:, 0]}
     people = drawn.replace({name: leaf[:, None].to(drawn["betas"]) for name, leaf in leaves.items()})
     joints = model(people).joints[:, 0].double()
     low, high = joints.amin(1), joints.amax(1)
