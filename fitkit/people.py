@@ -35,6 +35,9 @@ CONFIDENT = 0.3
 """Confidence from which a keypoint counts as seen in reports."""
 FOUND_FOCAL = 0.15
 """Standard deviation of the logarithm of a focal length below which perspective counts as having told it."""
+CPU_PEOPLE = 128
+"""People that a CPU fits together at most: beyond, tensors leave its caches and every step fetches new memory from the
+system, so that a person of many cost a sixth more (`benchmarks/scaling.py`)."""
 ONE_THREAD_BELOW = 16
 """Number of people from which more than one thread pays on a CPU."""
 _MESH_NAMES = frozenset(FACE_MESH_468)
@@ -54,6 +57,8 @@ class Person:
     """Focal length of the picture in pixels."""
     focal_source: str
     """Where the focal length comes from."""
+    focal_deviation: float | None = None
+    """Standard deviation of its logarithm, where it was found from the keypoints of all people of the picture."""
     refine_focal: bool = False
     """Whether the recipe may refine the focal length."""
     height: float | None = None
@@ -74,10 +79,11 @@ def fit_people(
     progress: FitProgress | None = None,
     meshes: bool = True,
 ) -> list[FitResult]:
-    """Return the fits of people, in one batch on the model's device and in its type.
+    """Return the fits of people, on the model's device and in its type.
 
-    People whose focal length is not to be refined are a batch of their own where the recipe refines that of others.
-    Without meshes, results hold no vertices and no faces: a hundredth of the memory.
+    They are one batch, but for two things: people whose focal length is not to be refined are a batch of their own
+    where the recipe refines that of others, and a CPU takes `CPU_PEOPLE` at a time, whatever the batch. Without meshes,
+    results hold no vertices and no faces: a hundredth of the memory.
     """
     if not people:
         return []
@@ -91,6 +97,11 @@ def fit_people(
             some = fit_people([people[row] for row in rows], model, recipe, progress, meshes)
             results |= zip(rows, some, strict=True)
         return [results[row] for row in range(len(people))]
+    if model.device.type == "cpu" and len(people) > CPU_PEOPLE:
+        # Even parts: a small remainder would cost more each.
+        parts = np.array_split(np.arange(len(people)), -(-len(people) // CPU_PEOPLE))
+        fitted = (fit_people([people[row] for row in part], model, recipe, progress, meshes) for part in parts)
+        return [result for part in fitted for result in part]
     with _few_threads(len(people), model.device):
         problem = make_problem(people, model, recipe)
         solved = fit(problem, _initialiser(people, problem, model, recipe), recipe.stages, progress)
@@ -287,14 +298,14 @@ def _pinhole_camera(person: Person, intrinsics: np.ndarray, begun: float, log_de
 
     The fit began with the person's focal length unless an initialiser proposed another one.
     """
-    size, source = person.keypoints.image_size, person.focal_source
+    size = person.keypoints.image_size
     assert size is not None
-    if source == GUESSED and not math.isclose(begun, person.focal, rel_tol=1e-5):
-        source = "initialiser"
-    if log_deviation is None:
-        return PinholeCamera(intrinsics, size, source)
-    source = "refined" if log_deviation < FOUND_FOCAL else source
-    return PinholeCamera(intrinsics, size, source, float(intrinsics[0, 0] * log_deviation))
+    if log_deviation is not None:
+        source = "refined" if log_deviation < FOUND_FOCAL else "guessed"
+        return PinholeCamera(intrinsics, size, source, float(intrinsics[0, 0] * log_deviation))
+    proposed = person.focal_source == GUESSED and not math.isclose(begun, person.focal, rel_tol=1e-5)
+    deviation = None if person.focal_deviation is None else float(intrinsics[0, 0] * person.focal_deviation)
+    return PinholeCamera(intrinsics, size, "guessed" if proposed else person.focal_source, deviation)
 
 
 def _numpy(tensor: Tensor, dtype: type = np.float64) -> np.ndarray:

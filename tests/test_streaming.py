@@ -58,6 +58,17 @@ def test_a_stream_gives_what_a_batch_gives_in_order(batch):
         assert (first.status, first.names, first.seen) == (second.status, second.names, second.seen)
 
 
+def test_a_large_batch_is_fitted_in_parts(monkeypatch):
+    pictures = _varied(7)
+    whole = fitkit.fit(pictures, model=model_of("anny"), recipe=BRIEF)
+    monkeypatch.setattr("fitkit.people.CPU_PEOPLE", 3)
+    parts = fitkit.fit(pictures, model=model_of("anny"), recipe=BRIEF)
+    for first, second in zip(parts, whole, strict=True):
+        assert first.image == second.image
+        for name in first.params:
+            np.testing.assert_allclose(first.params[name], second.params[name], rtol=0, atol=1e-6)
+
+
 def test_every_set_has_its_list():
     good = people_of("anny", 1).keypoints[0]
     nobody = Keypoints(good.names, np.zeros((0, len(good.names), 2)), np.zeros((0, len(good.names))), (1000, 1000))
