@@ -12,9 +12,10 @@ Cases: `--help` lists them, `accuracy_cases.py` says exactly what each hides or 
 every case is run at 2 px, and `all` at 0 and 5 px, too.
 
 Methods: `published` is the published recipe (mean pose facing the camera, flip test, focal length 5000, five stages),
-solved by our batched L-BFGS; `mean pose` the default recipe from the geometric start; `full` the recipe of `--recipe`
-as it stands. Any other word is a recipe: the name of one that ships, or a yaml file. `--published N` adds the published
-procedure itself, one person at a time through `smplx` (`published.py`), for the first N people of each case.
+solved by our batched L-BFGS; `mean pose` the default recipe from the geometric start (`--init mean`); `full` the recipe
+of `--recipe` as it stands; `network` that recipe's initialiser alone, nothing minimised. Any other word is a recipe:
+the name of one that ships, or a yaml file. `--published N` adds the published procedure itself, one person at a time
+through `smplx` (`published.py`), for the first N people of each case.
 
 Errors: `accuracy_metrics.METRICS` defines them; the table shows "mean / median". Standard errors and 90th percentiles
 are in the json that `--save` writes. The targets (`accuracy_targets.py`) are for 2 px and an unknown focal length.
@@ -27,7 +28,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -57,6 +58,8 @@ Report: TypeAlias = Callable[[dict[str, Any]], None]
 ONE_BY_ONE = "published, one by one"
 """The published procedure itself."""
 COLUMNS = ("case", "noise px", "method", *METRICS, "CPU ms", "targets")
+METHODS = ("published", "mean pose", "network", "full")
+"""What is compared when no methods are named."""
 GRID = (*((case, TARGET_NOISE) for case in CASES), ("all", 0.0), ("all", 5.0))
 """Cases and noises, pixels, that are run when none are named."""
 
@@ -174,6 +177,13 @@ def fitted(recipe: str | Path | Recipe, device: str = "cpu", **options: Any) -> 
     return method
 
 
+def start_alone(recipe: str | Path) -> Recipe:
+    """Return a recipe that minimises nothing: of what the initialiser proposes, that of least energy stays."""
+    chosen = load_recipe(recipe)
+    last = chosen.stages[-1]
+    return replace(chosen, stages=(replace(last, name="start alone", free=(), propose=None),))
+
+
 def _one_by_one(device: str) -> Method:
     """Return the published procedure as a method."""
     recipe, model = load_recipe("smplifyx"), make_model()
@@ -204,7 +214,8 @@ def methods_of(options: argparse.Namespace) -> dict[str, Method]:
     """Return the methods that the command line asks for, by name."""
     known: dict[str, Callable[[], Method]] = {
         "published": lambda: fitted("smplifyx", options.device),
-        "mean pose": lambda: fitted("default", options.device),
+        "mean pose": lambda: fitted("default", options.device, init="mean"),
+        "network": lambda: fitted(start_alone(options.recipe), options.device),
         "full": lambda: fitted(options.recipe, options.device),
     }
     return {name: known[name]() if name in known else fitted(name, options.device) for name in options.methods}
@@ -228,7 +239,7 @@ def main() -> None:
     parser.add_argument("--people", type=int, default=96)
     parser.add_argument("--cases", nargs="*", default=[], help="by name; all of them by default")
     parser.add_argument("--noise", type=float, nargs="*", default=[], help="pixels; 2 by default")
-    parser.add_argument("--methods", nargs="*", default=["published", "mean pose"], help="names, or recipes")
+    parser.add_argument("--methods", nargs="*", default=METHODS, help="names, or recipes")
     parser.add_argument("--recipe", default="default", help="the recipe of the method `full`")
     parser.add_argument("--shape", type=float, default=1.0, help="deviation of the shape coefficients")
     parser.add_argument("--known-focal", action="store_true", help="tell the fitter the true focal length")
