@@ -57,10 +57,10 @@ class Person:
     """Focal length of the picture in pixels."""
     focal_source: str
     """Where the focal length comes from."""
-    focal_deviation: float | None = None
-    """Standard deviation of its logarithm, where it was found from the keypoints of all people of the picture."""
     refine_focal: bool = False
     """Whether the recipe may refine the focal length."""
+    focal_deviation: float | None = None
+    """Standard deviation of the focal length's logarithm, where all people of the picture together have told it."""
     height: float | None = None
     """Standing height in metres; None where unknown."""
     start: Mapping[str, np.ndarray] | None = None
