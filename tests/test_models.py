@@ -17,7 +17,9 @@ import fitkit
 from fitkit.body import Body, BodyModel
 from fitkit.errors import InputError, UsageError
 from fitkit.model_files import GENDERS, find_model, load_model
+from fitkit.models import smpl_family
 from fitkit.models.arrays import ModelChoice, model_from_arrays
+from fitkit.models.lbs import rotation_matrices
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 
@@ -307,3 +309,23 @@ def test_a_gpu_agrees_with_the_cpu(kind):
     body = there(parameters.map(lambda leaf: leaf.cuda()))
     assert_same(body.vertices.cpu(), here(parameters).vertices)
     assert_same(body.landmarks(here.landmark_names).cpu(), here(parameters).landmarks(here.landmark_names))
+
+
+@pytest.mark.parametrize("angle", [0.0, 1e-12, 1e-4, 1.0, 3.1, 6.0])
+def test_rotation_matrices_are_romas_and_so_are_their_slopes(angle):
+    vectors = torch.nn.functional.normalize(torch.randn(2, 3, 3, dtype=torch.float64), dim=-1) * angle
+    assert float((rotation_matrices(vectors) - roma.rotvec_to_rotmat(vectors)).abs().max()) < 1e-14
+    ours, theirs = (
+        torch.autograd.functional.jacobian(rotation, vectors) for rotation in (rotation_matrices, roma.rotvec_to_rotmat)
+    )
+    assert float((ours - theirs).abs().max()) < 1e-10
+
+
+def test_only_the_newest_plans_are_kept(monkeypatch):
+    monkeypatch.setattr(smpl_family, "_PLANS", 3)
+    model = model_from_arrays(arrays_of("smplx"), ModelChoice("smplx", "smplx"))
+    first = model.plan(("nose",))
+    assert model.plan(("nose",)) is first
+    for name in ("left_eye", "right_eye", "left_ear"):
+        model.plan((name,))
+    assert model.plan(("nose",)) is not first

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
 import roma
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
+from fitkit.chart import indices as indices_of
 from fitkit.priors.base import PosePrior
 from fitkit.problem import Problem, Proposal
 
@@ -52,47 +52,56 @@ class LimbProposals:
 
     def __call__(self, problem: Problem) -> Proposal:
         """Return the hypotheses; each changes a limb of all bodies of a problem."""
-        start = problem.start
+        start, limbs = problem.start, self._limbs(problem)
         pose = start["body_pose"]
         all_best, single = pose.clone(), []
-        for columns, poses in self._limbs(problem):
-            all_best[..., columns] = poses[..., 0, :]
-            for rank in range(self.alternatives):
-                changed = pose.clone()
-                changed[..., columns] = poses[..., rank, :]
-                single.append(changed)
+        if limbs is not None:
+            poses = limbs.poses(problem.priors[self.pose], self.twists, not self.replace_start)
+            for columns, ranked in zip(limbs.columns.tolist(), poses.unflatten(0, (-1, len(pose))), strict=True):
+                all_best[..., columns] = ranked[..., 0, :]
+                for rank in range(self.alternatives):
+                    single.append(pose.clone())
+                    single[-1][..., columns] = ranked[..., rank, :]
         found = [all_best, *single] if self.replace_start else [pose, all_best, *single]
         rows = torch.arange(len(pose), device=pose.device).repeat_interleave(len(found))
         together = torch.stack(found, dim=1).flatten(0, 1)
         return Proposal(start.select(rows).replace({"body_pose": together}), len(found))
 
-    def _limbs(self, problem: Problem) -> Iterator[tuple[list[int], Float[Tensor, "B N 4 9"]]]:
-        """Yield each limb whose keypoints may be seen: its columns of body_pose, and its poses, likeliest first."""
+    def _limbs(self, problem: Problem) -> _Limbs | None:
+        """Return the limbs whose keypoints may be seen; None where there are none."""
         body, place, names = problem.model(problem.start), problem.observations.places, problem.model.joint_names
-        if not isinstance(body, TurnedBody):
-            return
+        limbs = [
+            [f"{side}_{name}" if name != "pelvis" else name for name in chain]
+            for chain in _CHAINS
+            for side in ("left", "right")
+        ]
+        limbs = [limb for limb in limbs if set(limb) <= set(names) and set(limb[2:]) <= place.keys()]
+        if not isinstance(body, TurnedBody) or not limbs:
+            return None
         joints = problem.camera.to_camera(body.joints)
         rotations = body.joint_rotations
         if problem.camera.R_camera_world is not None:
             rotations = problem.camera.R_camera_world[..., None, :, :] @ rotations
-        for chain in _CHAINS:
-            for side in ("left", "right"):
-                limb = tuple(f"{side}_{name}" if name != "pelvis" else name for name in chain)
-                if not set(limb) <= set(names) or not set(limb[2:]) <= place.keys():
-                    continue
-                indices = [names.index(name) for name in limb]
-                seen = _Limb(
-                    problem.start["body_pose"],
-                    [3 * (joint - 1) + axis for joint in indices[1:] for axis in range(3)],
-                    joints[..., indices, :],
-                    rotations[..., indices, :, :],
-                    _rays(problem, [place[name] for name in limb[2:]]),
-                    (problem.observations.confidence[..., [place[name] for name in limb[2:]]] > 0).all(-1),
-                )
-                yield seen.columns, seen.poses(problem.priors[self.pose], self.twists, not self.replace_start)
+        indices = indices_of(tuple(names.index(name) for limb in limbs for name in limb), joints)
+        points = [place[name] for limb in limbs for name in limb[2:]]
+        seen = (problem.observations.confidence[..., points] > 0).unflatten(-1, (-1, 2)).all(-1)
+        axes = indices_of((0, 1, 2), joints)
+        return _Limbs(
+            problem.start["body_pose"].repeat(len(limbs), 1, 1),
+            (3 * (indices.unflatten(0, (-1, 4))[:, 1:, None] - 1) + axes).flatten(1),
+            _one_after_the_other(joints.index_select(2, indices).unflatten(2, (-1, 4))),
+            _one_after_the_other(rotations.index_select(2, indices).unflatten(2, (-1, 4))),
+            _one_after_the_other(_rays(problem, points).unflatten(2, (-1, 2))),
+            _one_after_the_other(seen),
+        )
 
 
-def _rays(problem: Problem, points: list[int]) -> Float[Tensor, "B N 2 3"]:
+def _one_after_the_other(values: Shaped[Tensor, "B N L ..."]) -> Shaped[Tensor, "M N ..."]:
+    """Return the values of all problems' first limbs, then of all second limbs, and so on: M = L B."""
+    return values.movedim(2, 0).flatten(0, 1)
+
+
+def _rays(problem: Problem, points: list[int]) -> Float[Tensor, "B N P 3"]:
     """Return unit vectors from the camera through keypoints, of an ideal lens."""
     intrinsics = problem.camera.intrinsics
     flat = problem.observations.points[..., points, :] - intrinsics[..., None, :2, 2]
@@ -101,30 +110,37 @@ def _rays(problem: Problem, points: list[int]) -> Float[Tensor, "B N 2 3"]:
 
 
 @dataclass(frozen=True)
-class _Limb:
-    """One limb of all bodies: parent, upper joint, middle joint and end, in camera axes."""
+class _Limbs:
+    """L limbs of all bodies, one limb after the other: parent, upper joint, middle joint and end, in camera axes."""
 
-    pose: Float[Tensor, "B N P"]
-    columns: list[int]
-    joints: Float[Tensor, "B N 4 3"]
-    rotations: Float[Tensor, "B N 4 3 3"]
-    rays: Float[Tensor, "B N 2 3"]
-    seen: Bool[Tensor, "B N"]
+    pose: Float[Tensor, "M N P"]
+    columns: Int[Tensor, "L 9"]
+    """Columns of body_pose of each limb's joints."""
+    joints: Float[Tensor, "M N 4 3"]
+    rotations: Float[Tensor, "M N 4 3 3"]
+    rays: Float[Tensor, "M N 2 3"]
+    seen: Bool[Tensor, "M N"]
 
-    def poses(self, prior: PosePrior, twists: int, keep_ends: bool) -> Float[Tensor, "B N 4 9"]:
+    @property
+    def _each_columns(self) -> Int[Tensor, "M 1 9"]:
+        return self.columns.repeat_interleave(len(self.pose) // len(self.columns), 0)[:, None]
+
+    def poses(self, prior: PosePrior, twists: int, keep_ends: bool) -> Float[Tensor, "M N 4 9"]:
         """Return the rotation vectors of the three joints for each of the four ways, likeliest first."""
         candidates = self._candidates(prior, twists, keep_ends).flatten(3, 4)
-        whole = self.pose[:, :, None, None].repeat(1, 1, *candidates.shape[2:4], 1)
-        whole[..., self.columns] = candidates
+        columns = self._each_columns
+        places = columns[:, :, None, None].expand_as(candidates)
+        whole = self.pose[:, :, None, None].repeat(1, 1, *candidates.shape[2:4], 1).scatter_(-1, places, candidates)
         residual = prior.residual(whole[..., :_PRIOR_VALUES].flatten(0, 3))
         price = residual.square().sum(-1).unflatten(0, candidates.shape[:4])
         least, twist = price.min(dim=-1)
         best = candidates.gather(3, twist[..., None, None].expand(-1, -1, -1, 1, 9))[..., 0, :]
         ranked = best.gather(2, least.argsort(dim=-1)[..., None].expand(-1, -1, -1, 9))
         usable = (self.seen & torch.isfinite(ranked).flatten(2).all(-1))[..., None, None]
-        return torch.where(usable, ranked, self.pose[..., None, self.columns])
+        unchanged = self.pose.gather(-1, columns.expand(-1, self.pose.shape[1], -1))
+        return torch.where(usable, ranked, unchanged[..., None, :])
 
-    def _candidates(self, prior: PosePrior, twists: int, keep_ends: bool) -> Float[Tensor, "B N 4 T E 9"]:
+    def _candidates(self, prior: PosePrior, twists: int, keep_ends: bool) -> Float[Tensor, "M N 4 T E 9"]:
         """Return rotation vectors for each way, twist of the upper bone and orientation of hand or foot."""
         parent, upper, middle, end = self.rotations.unbind(2)
         upper_bone, upper_length = _bone(upper, self.joints[:, :, 1], self.joints[:, :, 2])
@@ -143,12 +159,12 @@ class _Limb:
             third = (parent[:, :, None, None] @ first @ second).mT[..., None, :, :] @ ends
             thirds = roma.rotmat_to_rotvec(third)
         else:
-            usual = prior.mean.to(self.pose)[self.columns[6:]]
-            thirds = usual.expand(*second.shape[:4], 1, 3)
+            usual = prior.mean.to(self.pose)[self._each_columns[..., 6:]]
+            thirds = usual[:, :, None, None, None].expand(*second.shape[:4], 1, 3)
         others = torch.cat([roma.rotmat_to_rotvec(first), roma.rotmat_to_rotvec(second)], dim=-1)
         return torch.cat([others[..., None, :].expand(*thirds.shape[:-1], 6), thirds], dim=-1)
 
-    def _directions(self, upper: Float[Tensor, "B N 1"], lower: Float[Tensor, "B N 1"]) -> Float[Tensor, "B N 4 2 3"]:
+    def _directions(self, upper: Float[Tensor, "M N 1"], lower: Float[Tensor, "M N 1"]) -> Float[Tensor, "M N 4 2 3"]:
         """Return unit vectors along both bones, camera axes, for each way."""
         origin, found = self.joints[:, :, 1], []
         for ways in _WAYS:
@@ -159,8 +175,8 @@ class _Limb:
 
 
 def _bone(
-    rotation: Float[Tensor, "B N 3 3"], start: Float[Tensor, "B N 3"], end: Float[Tensor, "B N 3"]
-) -> tuple[Float[Tensor, "B N 3"], Float[Tensor, "B N 1"]]:
+    rotation: Float[Tensor, "M N 3 3"], start: Float[Tensor, "M N 3"], end: Float[Tensor, "M N 3"]
+) -> tuple[Float[Tensor, "M N 3"], Float[Tensor, "M N 1"]]:
     """Return a bone's unit vector in its joint's axes, and its length in metres."""
     vector = (rotation.mT @ (end - start)[..., None])[..., 0]
     length = vector.norm(dim=-1, keepdim=True).clamp_min(1e-6)
@@ -168,8 +184,8 @@ def _bone(
 
 
 def _reach(
-    origin: Float[Tensor, "B N 3"], ray: Float[Tensor, "B N 3"], length: Float[Tensor, "B N 1"], way: int
-) -> Float[Tensor, "B N 3"]:
+    origin: Float[Tensor, "M N 3"], ray: Float[Tensor, "M N 3"], length: Float[Tensor, "M N 1"], way: int
+) -> Float[Tensor, "M N 3"]:
     """Return the point at a distance from the origin that is on a ray, far (1) or near (-1), or else nearest to it."""
     along = (origin * ray).sum(-1, keepdim=True)
     spare = along.square() - origin.square().sum(-1, keepdim=True) + length.square()

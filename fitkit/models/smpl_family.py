@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import roma
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -17,7 +16,7 @@ from fitkit.body import Body
 from fitkit.chart import Block, Point
 from fitkit.errors import UsageError
 from fitkit.models.jacobian import PosedState, RowDerivatives
-from fitkit.models.lbs import KinematicTree, blend, pose_joints, skin
+from fitkit.models.lbs import KinematicTree, blend, pose_joints, rotation_matrices, skin
 from fitkit.models.route_builder import FreeLeaves, RouteBuilder, Skeleton
 from fitkit.models.routes import Route, between
 from fitkit.models.skeletons import JOINT_NAMES, POSE_LEAVES
@@ -238,7 +237,7 @@ class SMPLFamilyBody(Body):
 
     @cached_property
     def _rotations(self) -> Float[Tensor, "M J 3 3"]:
-        return roma.rotvec_to_rotmat(self._rotation_vectors)
+        return rotation_matrices(self._rotation_vectors)
 
     @cached_property
     def _joints_rest(self) -> Float[Tensor, "M J 3"]:
