@@ -8,7 +8,7 @@ from importlib import resources
 from pathlib import Path
 
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 from fitkit.errors import InputError, UsageError
 from fitkit.files import atomic_write
@@ -55,4 +55,4 @@ def save_regressor(regressor: KeypointRegressor, path: Path) -> None:
     """Write a trained network to a safetensors file."""
     arrays, metadata = regressor.to_arrays()
     with atomic_write(path) as temporary:
-        save_file(arrays, temporary, metadata)
+        temporary.write_bytes(save(arrays, metadata))

@@ -52,6 +52,10 @@ class Targets:
     log_focal: Float[Tensor, "M 1"]
     """Logarithm of the true focal length over the one in K."""
 
+    def to(self, device: torch.device) -> Targets:
+        """Return the targets on a device."""
+        return Targets(**{name: value.to(device) for name, value in vars(self).items()})
+
 
 @dataclass(frozen=True)
 class Schedule:
@@ -111,23 +115,23 @@ def errors(outputs: dict[str, Tensor], targets: Targets) -> Float[Tensor, "M D"]
 class Loss:
     """The training loss of a batch, and figures to watch."""
 
-    def __init__(self, model: SMPLFamilyModel) -> None:
-        """Take the body whose joints' positions count: the body's, and the knuckles, which show how hands are turned."""
+    def __init__(self, model: SMPLFamilyModel, device: torch.device | str = "cpu") -> None:
+        """Take the body whose joints' positions count: its 22, and the knuckles, which show how hands are turned."""
         shape = model.shape
         knuckles = [
             model.joint_names.index(f"{side}_{finger}1") for side in ("left", "right") for finger in ("index", "pinky")
         ]
         joints = [*range(JOINTS), *knuckles]
         above = [model.tree.parents[joint] for joint in joints]
-        self._template = shape.J_template[joints[1:]] - shape.J_template[above[1:]]
-        self._directions = shape.J_shapedirs[joints[1:]] - shape.J_shapedirs[above[1:]]
+        self._template = (shape.J_template[joints[1:]] - shape.J_template[above[1:]]).to(device)
+        self._directions = (shape.J_shapedirs[joints[1:]] - shape.J_shapedirs[above[1:]]).to(device)
         self._above = above[1:]
         chain = torch.zeros(len(joints), len(joints) - 1)
         for row, joint in enumerate(joints):
             while joint > 0:
                 chain[row, joints.index(joint) - 1] = 1
                 joint = model.tree.parents[joint]
-        self._chain = chain
+        self._chain = chain.to(device)
 
     def __call__(self, outputs: dict[str, Tensor], targets: Targets) -> tuple[Tensor, dict[str, float]]:
         """Return the loss and the mean position error (mm), the mean rotation error (degrees)."""
@@ -221,7 +225,8 @@ class Trainer:
 
     def __post_init__(self) -> None:
         """Prepare the optimiser and the running mean of the weights."""
-        self.loss = Loss(self.population.model)
+        self._device = next(self.network.parameters()).device
+        self.loss = Loss(self.population.model, self._device)
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), self.schedule.rate, betas=(0.9, 0.98), weight_decay=self.schedule.decay
         )
@@ -230,16 +235,15 @@ class Trainer:
     def run(self, report: Callable[[int, dict[str, float]], None] | None = None, every: int = 100) -> None:
         """Train to the end of the schedule; `report` is called every so many steps with the figures' means."""
         figures: dict[str, float] = {}
-        device = next(self.network.parameters()).device
         while self.step < self.schedule.steps:
             for group in self.optimiser.param_groups:
                 group["lr"] = self.schedule.rate_at(self.step)
             people = self.population.sample(self.schedule.batch, self.random)
             view = self._detector()(people, self.random)
             box = crop(view)
-            targets = targets_of(people, view, box, self.population.model)
-            with torch.autocast(device.type, dtype=torch.bfloat16):
-                outputs = self.network(box.inputs)
+            targets = targets_of(people, view, box, self.population.model).to(self._device)
+            with torch.autocast(self._device.type, dtype=torch.bfloat16):
+                outputs = self.network(box.inputs.to(self._device))
             loss, seen = self.loss({name: value.float() for name, value in outputs.items()}, targets)
             self.optimiser.zero_grad()
             loss.backward()
