@@ -14,6 +14,7 @@ import click
 
 from fitkit.errors import FitkitError, UsageError
 from fitkit.registry import did_you_mean
+from fitkit.train_commands import train
 from fitkit.version import __version__
 
 if TYPE_CHECKING:
@@ -105,6 +106,9 @@ shows_traceback = click.option(
 @click.version_option(__version__, prog_name="fitkit", message="%(prog)s %(version)s")
 def cli() -> None:
     """Fit a parametric human body to the people in photos."""
+
+
+cli.add_command(train)
 
 
 @cli.command()

@@ -93,6 +93,10 @@ class Frames:
         """Return the even and the odd part of frames' numbers."""
         return even_and_odd(self.rotations[rows])
 
+    def select(self, rows: Tensor) -> Frames:
+        """Return some of the frames."""
+        return Frames(self.rotations[rows], self.captured[rows], self.weight[rows])
+
     def drawn(self, count: int, generator: torch.Generator) -> Tensor:
         """Return rows drawn by their weights."""
         return torch.multinomial(self.weight, count, replacement=True, generator=generator)
