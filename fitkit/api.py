@@ -90,6 +90,7 @@ def fit(
     """
     from fitkit.people import fit_people
     from fitkit.recipe import Recipe, load_recipe
+    from fitkit.shared_focal import share_focals
 
     if batch_size < 1:
         raise UsageError(f"batch_size must be at least 1; got {batch_size}.")
@@ -102,16 +103,22 @@ def fit(
         if len(start) != len(people):
             raise UsageError(f"start needs one entry for each of the {len(people)} people found; got {len(start)}.")
         people = [replace(person, start=one) for person, one in zip(people, start, strict=True)]
-    genders = [gender or person.gender or "neutral" for person in people]
-    results: dict[int, FitResult] = {}
-    for one in dict.fromkeys(genders):
-        loaded = _model(model, one, chosen, choose_device(device), model_dir)
-        rows = [row for row, name in enumerate(genders) if name == one]
-        for first in range(0, len(rows), batch_size):
-            part = rows[first : first + batch_size]
-            fitted = fit_people([people[row] for row in part], loaded, chosen, progress)
-            results.update(zip(part, fitted, strict=True))
-    return [results[row] for row in range(len(people))]
+    models = lru_cache(partial(_model, model, recipe=chosen, device=choose_device(device), model_dir=model_dir))
+
+    def fit_all(some: Sequence[Person], meshes: bool) -> list[FitResult]:
+        genders = [gender or person.gender or "neutral" for person in some]
+        results: dict[int, FitResult] = {}
+        for one in dict.fromkeys(genders):
+            rows = [row for row, name in enumerate(genders) if name == one]
+            for first in range(0, len(rows), batch_size):
+                part = rows[first : first + batch_size]
+                fitted = fit_people([some[row] for row in part], models(one), chosen, progress, meshes)
+                results.update(zip(part, fitted, strict=True))
+        return [results[row] for row in range(len(some))]
+
+    if chosen.refines_focal:
+        people = share_focals(people, partial(fit_all, meshes=False))
+    return fit_all(people, meshes=True)
 
 
 def fit_stream(
@@ -197,7 +204,7 @@ def _people_of(
     if not usable:
         return []
     length, source = _focal_of(keypoints, recipe, focal, fov)
-    # People of one photo share a camera: refining it for each alone would shuffle them in depth.
+    # People of one photo share a camera (see `fitkit.shared_focal`): each alone would find another.
     refine = source == "default" and len(usable) == 1
     return [Person(keypoints, index, length, source, refine) for index in usable]
 

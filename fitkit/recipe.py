@@ -83,6 +83,11 @@ class Recipe:
         weights = getattr(self.initialiser, "weights", None)
         return () if weights is None else (weights,)
 
+    @property
+    def refines_focal(self) -> bool:
+        """Whether any stage looks for the focal length."""
+        return any("focal_length" in stage.free for stage in self.stages)
+
     def with_known_focal(self) -> Recipe:
         """Return the recipe for photos whose focal length is known: no stage refines it."""
         stages = (replace(stage, free=tuple(n for n in stage.free if n != "focal_length")) for stage in self.stages)

@@ -12,7 +12,7 @@ import numpy as np
 
 from fitkit.version import __version__
 
-GUESSES = ("default", "initialiser")
+GUESSES = ("guessed", "default")
 """Sources of focal lengths that are guesses."""
 MESH_FORMATS = ("glb", "obj", "ply")
 FORMATS = ("npz", *MESH_FORMATS)
@@ -28,7 +28,7 @@ class PinholeCamera:
     """(width, height) in pixels."""
     focal_source: str = "given"
     """Where the focal length comes from: given, field of view, EXIF, refined (the fit found it, from perspective),
-    initialiser (a learned guess), default (nothing told it)."""
+    guessed (from the keypoints, but not to 15 %), default (nothing told it)."""
     focal_deviation: float | None = None
     """Standard deviation of the focal length in pixels, where the fit looked for it."""
 

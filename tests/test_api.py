@@ -257,11 +257,26 @@ def test_only_an_unknown_focal_length_of_a_lone_person_is_refined():
     assert (alone.camera.focal_deviation is not None) == refines
     (given,) = fitkit.fit(without, recipe=BRIEF, focal=1234)
     assert (given.camera.focal_length, given.camera.focal_source) == (1234, "given")
-    group = fitkit.fit([_group(2, focal_length=None), without], recipe=BRIEF)
-    assert [one.camera.focal_source for one in group[:2]] == ["default", "default"]
+    group = fitkit.fit([_group(2, focal_length=1234.0), without], recipe=BRIEF)
+    assert [one.camera.focal_source for one in group[:2]] == ["EXIF", "EXIF"]
     assert [one.camera.focal_deviation for one in group[:2]] == [None, None]
-    assert group[0].camera.focal_length == group[1].camera.focal_length
     _assert_same(group[2], alone)
+
+
+def test_people_of_one_picture_agree_on_an_unknown_focal_length():
+    alone = [replace(one, focal_length=None) for one in pictures_of(standing_people([20.0, 70.0], (0.0, 0.0, 2.2)))]
+    points, confidence = (np.concatenate([getattr(one, name) for one in alone]) for name in ("points", "confidence"))
+    group = replace(alone[0], points=points, confidence=confidence)
+    *together, other = fitkit.fit([group, alone[0]], recipe=quick("default", 8))
+    by_themselves = fitkit.fit(alone, recipe=quick("default", 8))
+    _assert_same(other, by_themselves[0])
+    first, second = (one.camera for one in together)
+    low, high = sorted(one.camera.focal_length for one in by_themselves)
+    assert first.focal_length == second.focal_length and low < first.focal_length < high
+    assert first.focal_source == second.focal_source == "refined"
+    assert first.focal_deviation >= 0.08 * first.focal_length, "what they have in common is no further evidence"
+    (guess,) = {one.camera.focal_source for one in fitkit.fit(group, recipe=quick("smplifyx", 1))}
+    assert guess == "default", "a recipe that refines nothing"
 
 
 def test_a_focal_length_counts_as_refined_where_perspective_tells_it():
@@ -270,7 +285,7 @@ def test_a_focal_length_counts_as_refined_where_perspective_tells_it():
     ]
     near, far = fitkit.fit(people, recipe=quick("default", 8))
     assert near.camera.focal_source == "refined" and "assumed" not in near.summary
-    assert far.camera.focal_source == "default" and "m away (focal length assumed)," in far.summary
+    assert far.camera.focal_source == "guessed" and "m away (focal length assumed)," in far.summary
     for one in (near, far):
         assert one.camera.focal_deviation > 0
     relative = [one.camera.focal_deviation / one.camera.focal_length for one in (near, far)]

@@ -24,10 +24,8 @@ FLOORS: tuple[tuple[int, str], ...] = (
     (4, r"fitting"),
     (5, r"recipe|results|training(\..+)?|viewers(\..+)?|distributed(\..+)?|configs(\..+)?"),
     (5, r"keypoints\..+"),
-    (
-        5,
-        r"people|shared_focal|streaming|model_files|prior_files|regressor_files|files|result_files|output_folders|meshes|pictures|progress|paths",
-    ),
+    (5, r"people|shared_focal|streaming|model_files|prior_files|regressor_files|files|result_files"),
+    (5, r"output_folders|meshes|pictures|progress|paths"),
     (6, r"api|cli|train_commands|photo_run|fit_options|fit_photos|detect_photos|installed|__main__|"),
 )
 """Floor of each module below `fitkit`, by the first pattern that fits its whole name; "" is `fitkit` itself."""
