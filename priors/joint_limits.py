@@ -23,7 +23,8 @@ class JointLimits:
             upper: greatest angle, radians.
             mean: a typical pose within them, radians.
         """
-        self._lower, self._upper, self._mean = lower, upper, mean
+        self._mean = mean
+        self._bounds = {(lower.device, lower.dtype): (lower, upper)}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> JointLimits:
@@ -38,11 +39,16 @@ class JointLimits:
     @property
     def bounds(self) -> tuple[Float[Tensor, " 63"], Float[Tensor, " 63"]]:
         """Least and greatest angle about each axis, radians."""
-        return self._lower, self._upper
+        return next(iter(self._bounds.values()))
 
     def residual(self, body_pose: Float[Tensor, "M 63"]) -> Float[Tensor, "M 63"]:
         """Return the excess over each limit in units of `SOFTNESS`, negative below the lower ones."""
-        lower, upper = self._lower.to(body_pose), self._upper.to(body_pose)
+        key = body_pose.device, body_pose.dtype
+        if key not in self._bounds:
+            # Once: a copy to a device at every step would make it wait.
+            lower, upper = self.bounds
+            self._bounds[key] = lower.to(body_pose), upper.to(body_pose)
+        lower, upper = self._bounds[key]
         return ((body_pose - upper).clamp_min(0) - (lower - body_pose).clamp_min(0)) / SOFTNESS
 
     def linearise(self, body_pose: Float[Tensor, "M 63"]) -> tuple[Float[Tensor, "M 63"], Float[Tensor, "M 63 63"]]:

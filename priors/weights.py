@@ -10,9 +10,15 @@ LEARNED = Registry(
         "mixture": "fitkit.priors.gaussian_mixture:GaussianMixturePosePrior",
         "student": "fitkit.priors.gaussian_mixture:GaussianMixturePosePrior",
         "joint_limits": "fitkit.priors.joint_limits:JointLimits",
+        "vae": "fitkit.priors.vae:VariationalPosePrior",
     },
 )
 """Name -> class with `from_arrays`; `fitkit.prior_files` opens their files, which floor 0 may not."""
 
-FILES = {"mixture": "gaussian_mixture.npz", "student": "student.npz", "joint_limits": "joint_limits.npz"}
-"""Name -> file in `fitkit/priors/data`, plain arrays; `README.md` beside them says how they were trained."""
+FILES = {
+    "mixture": "gaussian_mixture.npz",
+    "student": "student.npz",
+    "joint_limits": "joint_limits.npz",
+    "vae": "vae.safetensors",
+}
+"""Name -> file in `fitkit/priors/data`, plain arrays; `README.md` and `vae.md` say how they were trained."""

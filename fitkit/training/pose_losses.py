@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.priors.mirror import mirrored_columns
+from fitkit.priors.mirror import OTHER_SIDE, mirrored_columns
 from fitkit.priors.rotations import orthonormal
 from fitkit.training.motion_capture import Poses
 
@@ -101,18 +101,23 @@ def chord_lengths(rotations: Float[Tensor, "M 21 3 3"]) -> Float[Tensor, "M 21"]
 class Likeness:
     """How far decoded samples are from the data in means and deviations of angles, means and covariances of poses."""
 
-    def __init__(self, rotations: Float[Tensor, "M 21 3 3"], other_side: tuple[int, ...]) -> None:
+    def __init__(self, rotations: Float[Tensor, "M 21 3 3"], captured: Float[Tensor, "M 21"]) -> None:
         """Measure the data.
 
         Args:
             rotations: of frames drawn by their weights.
-            other_side: for each joint, the one that a mirror shows in its place.
+            captured: 1 for joints whose angles count, 0 for others.
         """
-        self._order = list(other_side)
+        self._order = list(OTHER_SIDE)
         self._bases = mirrored_columns()
-        lengths = chord_lengths(rotations)
-        both = torch.cat([lengths, lengths[:, self._order]])
-        self._mean, self._deviation = both.mean(0), both.std(0).clamp_min(1e-3)
+        lengths, counts = chord_lengths(rotations), captured
+        lengths = torch.cat([lengths, lengths[:, self._order]])
+        counts = torch.cat([counts, counts[:, self._order]])
+        # Joints that nobody captured: as they were drawn.
+        counts = torch.where(counts.sum(0) > 0, counts, 1.0)
+        self._mean = (lengths * counts).sum(0) / counts.sum(0)
+        variance = ((lengths - self._mean).square() * counts).sum(0) / counts.sum(0)
+        self._deviation = variance.sqrt().clamp_min(1e-3)
         parts = self._parts(rotations)
         self._centre = parts[0].mean(0)
         self._covariances = self._covariances_of(parts)

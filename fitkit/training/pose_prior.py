@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from fitkit.errors import InputError
-from fitkit.priors.mirror import OTHER_SIDE, mirrored_columns
+from fitkit.priors.mirror import mirrored_columns
 from fitkit.training.mixture import Settings as MixtureSettings
 from fitkit.training.mixture import completed, fit
 from fitkit.training.motion_capture import Poses
@@ -40,7 +40,7 @@ HALF = 16
 class Settings:
     """How to train."""
 
-    steps: int = 10000
+    steps: int = 8000
     """Of the optimiser."""
     seed: int = 0
     """Of all draws."""
@@ -50,17 +50,17 @@ class Settings:
     """Half the width of the networks."""
     depth: int = 2
     """Inner layers of each."""
-    rate: float = 1e-3
+    rate: float = 1.5e-3
     """Highest learning rate."""
     joints: float = 3.0
     """Weight of a metre of joint error against a radian."""
-    divergence: float = 2.5e-4
+    divergence: float = 1.5e-4
     """Weight of a nat: small, for the latent vectors to keep what a pose is; shape and likeness do the rest."""
     shape: float = 0.03
     """Weight of the distance of all latent vectors together from a normal sample."""
-    likeness: float = 0.05
+    likeness: float = 0.02
     """Weight of the distance of decoded samples from the data."""
-    mixed: float = 0.25
+    mixed: float = 0.2
     """Share of the frames that get their legs, arms or head from another frame: poses that nobody had captured."""
 
 
@@ -197,7 +197,8 @@ class _Losses:
     def __init__(self, frames: Frames, skeleton: Skeleton, settings: Settings, generator: torch.Generator) -> None:
         self._frames, self._skeleton, self._settings, self._generator = frames, skeleton, settings, generator
         self._shape = NormalShape(settings.batch, 2 * HALF, generator)
-        self._likeness = Likeness(frames.rotations[frames.drawn(40000, generator)], OTHER_SIDE)
+        drawn = frames.drawn(40000, generator)
+        self._likeness = Likeness(frames.rotations[drawn], frames.captured[drawn])
         flipped = torch.ones(settings.batch, 2 * HALF)
         flipped[::2, HALF:] = -1
         self._flipped = flipped

@@ -44,8 +44,8 @@ frames. {mixed:.0%} of the frames got their legs, arms or head from another fram
 {steps} steps of {batch} frames, seed {seed}; two networks of {depth} inner layers of {width} units, with a linear map
 beside them that begins as principal components. Losses: mean angle (radians), mean distance of joints (metres, weight
 {joints:g}), divergence of the posteriors (nats, weight {divergence:g}), sliced Wasserstein distance of all latent
-values from a normal sample (weight {shape:g}), differences between decoded samples and the data in means, deviations and
-covariances (weight {likeness:g}). The weights are averages over the last steps, stored in half precision.
+values from a normal sample (weight {shape:g}), differences between decoded samples and the data in means, deviations
+and covariances (weight {likeness:g}). The weights are averages over the last steps, stored in half precision.
 
 Last losses: {losses}.
 

@@ -57,7 +57,7 @@ def draw_poses(
     return np.clip(255 * (drawn.colour * alpha + (1 - alpha)), 0, 255).astype(np.uint8)
 
 
-def encode_png(picture: UInt8[np.ndarray, "H W 3"], colours: int = 64) -> bytes:
+def encode_png(picture: UInt8[np.ndarray, "H W 3"], colours: int = 200) -> bytes:
     """Return a small png of a picture: few colours, since a sheet is white for the most part."""
     stream = io.BytesIO()
     Image.fromarray(picture).quantize(colours).save(stream, "png", optimize=True)
