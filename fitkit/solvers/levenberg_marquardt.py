@@ -19,6 +19,7 @@ from fitkit.solvers.base import Objective, Progress, Solution, Status
 from fitkit.solvers.box import Box
 from fitkit.solvers.least_squares import LeastSquaresObjective, Linearisation
 from fitkit.solvers.ledger import Ledger
+from fitkit.solvers.resident import minimise_resident
 
 LOWEST_FACTOR = 0.1
 """Factor of the damping after a step that did what was foretold; Nielsen's 1/3 takes more steps to the end."""
@@ -75,6 +76,8 @@ class LevenbergMarquardt:
                 f"got {type(objective).__name__}. Minimise it with L-BFGS instead."
             )
         with torch.no_grad():
+            if x0.device.type != "cpu" and len(x0):
+                return minimise_resident(self, cast(LeastSquaresObjective, objective), x0, progress)
             run = _Run(self, cast(LeastSquaresObjective, objective), x0)
             while run.leave():
                 run.advance()
