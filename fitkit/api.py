@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
-from fitkit.camera import choose_focal
+from fitkit.camera import check_centre, choose_focal
 from fitkit.errors import InputError, UsageError
 from fitkit.fit_options import check_height, match_heights
 from fitkit.keypoints.containers import Keypoints
@@ -314,6 +314,7 @@ def _focal_of(keypoints: Keypoints, recipe: Recipe, focal: float | None, fov: fl
     degrees = None if fov is None else math.radians(fov)
     size = keypoints.image_size or (1, 1)
     if keypoints.intrinsics is not None and focal is None and fov is None:
+        check_centre(size, float(keypoints.intrinsics[0, 2]), float(keypoints.intrinsics[1, 2]))
         return choose_focal(size, float(keypoints.intrinsics[0, 0]))
     length, source = choose_focal(size, focal, degrees, keypoints.focal_length)
     if source == "default":

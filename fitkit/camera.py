@@ -19,6 +19,8 @@ GUESSED = "default"
 WIDEST, LONGEST = 0.1, 200.0
 """Shortest and longest focal length over the picture's longer side: fields of view of 157 and 0.3 degrees. Predictors
 of weak perspective say 5000 px of crops of 224; beyond that only a mistaken unit goes."""
+FARTHEST_CENTRE = 20.0
+"""How far from the origin a principal point may lie, in longer sides of the picture: crops lie beside it."""
 NEAREST_DEPTH = 0.05
 """Metres; points nearer than this, or behind the camera, are projected as if they stood there."""
 
@@ -140,6 +142,16 @@ def choose_focal(
     if exif_focal is not None and math.isfinite(exif_focal) and exif_focal > 0:
         return float(exif_focal), "EXIF"
     return focal_from_field_of_view(DEFAULT_FIELD_OF_VIEW, longer), GUESSED
+
+
+def check_centre(image_size: tuple[float, float], x: float, y: float) -> None:
+    """Raise `InputError` for a principal point (pixels) that is none of such a picture, nor of one it was cut from."""
+    farthest = FARTHEST_CENTRE * max(image_size)
+    if not max(abs(x), abs(y)) <= farthest:
+        raise InputError(
+            f"A principal point at {x:g}, {y:g} px is none of a picture of {image_size[0]:g} x {image_size[1]:g} px, "
+            f"nor of one that it was cut from; expected at most {farthest:g} px. Is it of another resolution?"
+        )
 
 
 def pinhole(focal: Float[Tensor, " B"], image_size: Float[Tensor, "B 2"]) -> Camera:

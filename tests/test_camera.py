@@ -14,6 +14,7 @@ import torch
 from fitkit.camera import (
     NEAREST_DEPTH,
     Camera,
+    check_centre,
     choose_focal,
     distort,
     distortion_slopes,
@@ -142,6 +143,13 @@ def test_a_focal_length_must_be_positive(focal):
 def test_a_focal_length_must_be_one_of_such_a_picture(focal):
     with pytest.raises(InputError, match="1200 x 800 px; expected 120 to 240000. Is it in millimetres"):
         choose_focal((1200, 800), focal)
+
+
+@pytest.mark.parametrize("centre", [(1e7, -5.0), (0.0, -3e4), (math.nan, 0.0)])
+def test_a_principal_point_must_be_one_of_such_a_picture(centre):
+    check_centre((1200, 800), -9000.0, 600.0)
+    with pytest.raises(InputError, match="none of a picture of 1200 x 800 px.*at most 24000 px"):
+        check_centre((1200, 800), *centre)
 
 
 @pytest.mark.parametrize("degrees", [0.0, -20.0, 180.0, 400.0, math.nan])
