@@ -8,22 +8,28 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from fitting_world import model_of, people_of, problem_of, quick
+from fitting_world import model_of, people_of, problem_of, quick, random_parameters
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from fitkit.chart import Chart
+from fitkit.energy import Energy, WeightedTerm
 from fitkit.fitting import Fit, fit
 from fitkit.people import Person, fit_people, make_problem
+from fitkit.prior_files import load_prior
+from fitkit.problem import Belief, Problem
 from fitkit.recipe import load_recipe
 from fitkit.results import FitResult
+from fitkit.scene import Scene
 from fitkit.solvers import LevenbergMarquardt, Solution, Status, from_residuals
 from fitkit.solvers.resident import CHECK, ResidentRun, minimise_resident
+from fitkit.terms import TERMS
 
 READS = {
     "aten::_local_scalar_dense", "aten::item", "aten::is_nonzero", "aten::equal", "aten::nonzero",
@@ -90,6 +96,35 @@ def test_no_iteration_waits_for_the_host(resident, monkeypatch):
     monkeypatch.setattr(ResidentRun, "advance", watched)
     fit(problem, recipe.initialiser, recipe.stages)
     assert watch.calls > 1000 and watch.found == []
+
+
+@pytest.mark.parametrize("name", TERMS.names())
+def test_no_term_waits_for_the_host(name):
+    """Every term, linearised where all leaves are free, as in the iterations of a solver."""
+    problem = _believed(problem_of(people_of("anny", 2).keypoints))
+    term = TERMS.get(name)().observe(replace(problem, priors={"relaxed": load_prior("student")}))
+    free = tuple(problem.start)
+    parameters = random_parameters(problem.model, 2)
+
+    def work() -> None:
+        scene = Scene(problem.model, parameters, problem.camera)
+        Energy((WeightedTerm(name, 1.0, term),)).normal_equations(scene, Chart(scene, free))
+        term(scene)
+
+    with torch.no_grad():
+        work()
+        with Watch(_waits) as watch:
+            work()
+    assert watch.calls > 0 and watch.found == []
+
+
+def _believed(problem: Problem) -> Problem:
+    """Return the problem with a height and with what an initialiser thinks of it."""
+    random = torch.Generator().manual_seed(0)
+    mean = torch.rand(2, 1, 66, generator=random, dtype=torch.float64)
+    whitening = torch.rand(2, 1, 66, 66, generator=random, dtype=torch.float64)
+    belief = Belief(("global_orient", "body_pose"), (3, 63), mean, whitening)
+    return replace(problem, belief=belief, heights=torch.full((2, 1), 1.7, dtype=torch.float64))
 
 
 def test_the_watch_sees_what_waits():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
-import roma
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -89,9 +89,22 @@ class BeliefTerm(ResidualTerm):
 
 
 def _turn(proposed: Float[Tensor, "B N 3"], value: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3"]:
-    """Return the rotation vector from one orientation to another, in the body's axes."""
-    apart = roma.rotvec_to_rotmat(proposed).mT @ roma.rotvec_to_rotmat(value)
-    return roma.rotmat_to_rotvec(apart)
+    """Return the rotation vector from one orientation to another, in the body's axes.
+
+    By quaternions and without branches: roma's logarithm picks rows, for which a GPU would have to wait.
+    """
+    (a, u), (b, v) = ((half[..., :1], half[..., 1:]) for half in (_quaternions(-proposed), _quaternions(value)))
+    real = a * b - (u * v).sum(-1, keepdim=True)
+    rest = a * v + b * u + torch.linalg.cross(u, v)
+    rest, real = torch.where(real < 0, -rest, rest), real.abs()
+    sine = rest.square().sum(-1, keepdim=True).clamp_min(torch.finfo(rest.dtype).tiny).sqrt()
+    return 2 * torch.atan2(sine, real) / sine * rest
+
+
+def _quaternions(rotation_vectors: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 4"]:
+    """Return unit quaternions, the real part first."""
+    half = 0.5 * torch.linalg.vector_norm(rotation_vectors, dim=-1, keepdim=True)
+    return torch.cat([torch.cos(half), 0.5 * torch.sinc(half / math.pi) * rotation_vectors], dim=-1)
 
 
 def _turn_slopes(proposed: Float[Tensor, "B N 3"], value: Float[Tensor, "B N 3"]) -> Float[Tensor, "B N 3 3"]:
@@ -100,4 +113,4 @@ def _turn_slopes(proposed: Float[Tensor, "B N 3"], value: Float[Tensor, "B N 3"]
     The right Jacobian is the transpose of the left one (Sola et al. 2018, equations 143 to 146).
     """
     turn = _turn(proposed, value)
-    return torch.linalg.solve(left_jacobian_transposed(turn), left_jacobian_transposed(value))
+    return torch.linalg.solve_ex(left_jacobian_transposed(turn), left_jacobian_transposed(value)).result
