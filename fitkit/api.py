@@ -98,7 +98,7 @@ def fit(
     chosen = chosen if init is None else chosen.starting_from(init)
     people = _people(_keypoints(images_or_keypoints, detector), chosen, focal, fov)
     if height is not None:
-        people = _of_heights(people, height)
+        people = _of_heights(people, height, chosen)
     if start is not None:
         if len(start) != len(people):
             raise UsageError(f"start needs one entry for each of the {len(people)} people found; got {len(start)}.")
@@ -209,8 +209,12 @@ def _people_of(
     return [Person(keypoints, index, length, source, refine) for index in usable]
 
 
-def _of_heights(people: Sequence[Person], height: float | Sequence[float | None]) -> list[Person]:
+def _of_heights(people: Sequence[Person], height: float | Sequence[float | None], recipe: Recipe) -> list[Person]:
     """Return the people with the heights that are given for them."""
+    from fitkit.terms.height import Height
+
+    if not any(isinstance(entry.term, Height) and entry.weight for stage in recipe.stages for entry in stage.terms):
+        raise UsageError(f"The recipe {recipe.name} has no `height` term, so a known height would change nothing.")
     if isinstance(height, int | float):
         for person in people:
             if len(person.keypoints) > 1:

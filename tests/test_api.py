@@ -340,6 +340,11 @@ def test_heights_that_cannot_be_used_are_said(height, message):
         fitkit.fit(_pictures(1), recipe=BRIEF, height=height)
 
 
+def test_a_height_that_a_recipe_does_not_use_is_said():
+    with pytest.raises(UsageError, match="smplifyx has no `height` term"):
+        fitkit.fit(_pictures(1), recipe=quick("smplifyx", 1), height=1.7)
+
+
 def test_one_height_is_not_that_of_several_people():
     with pytest.raises(InputError, match="img.png: 1 height for 2 people; give one for each"):
         fitkit.fit(_group(2, source="img.png"), recipe=BRIEF, height=1.7)
