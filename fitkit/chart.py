@@ -82,6 +82,10 @@ class AtPoints:
     """Derivative with respect to the focal length, per pixel; None when there is none."""
 
 
+_NO_BODYS = ("focal_length", "pose_latent")
+"""Leaves that the body itself does not have."""
+_APART = 1e-3
+"""Distance (radians, metres) over which the curvature of a term that is no sum of squares is measured."""
 _Place = tuple[int, int, int]
 """First column of a leaf, number of its bodies, and size."""
 Linearised = Linear | Diagonal | AtPoints
@@ -92,9 +96,16 @@ class Chart:
     """The free leaves of a stage as D columns, and derivatives of a scene with respect to them."""
 
     def __init__(self, scene: Scene, free: Sequence[str]) -> None:
-        """Lay the free leaves out in the order in which they are packed."""
+        """Lay the free leaves out in the order in which they are packed.
+
+        A pose latent moves the body through the pose that it is decoded to: within, that pose has columns of its own
+        behind all others, for the terms to use; what `normal_equations` and `landmarks` return is with respect to the
+        free leaves alone.
+        """
         self.scene = scene
         self.free = tuple(free)
+        if "pose_latent" in self.free and scene.decoder is not None:
+            self.free += ("body_pose",)
         self._layout: dict[str, _Place] = {}
         start = 0
         for name in self.free:
@@ -152,18 +163,18 @@ class Chart:
             for n in range(bodies):
                 columns = torch.tensor(places[n], dtype=torch.long, device=points.device)
                 jacobian[:, n, block.rows[:, None], columns] = slopes[:, n].mT
-        return jacobian.unflatten(2, (count, 3))
+        return self._through_latents(jacobian.flatten(1, 2)).unflatten(1, (bodies, count, 3))
 
     def _blocks(self, points: tuple[Point, ...], rows: Float[Tensor, "B N R X"]) -> list[Block]:
         body = self.scene.body
         if not isinstance(body, DifferentiableBody):
             raise TypeError(f"The body model {self.scene.model.name!r} has no closed-form Jacobian; use L-BFGS.")
-        return body.pull_back(points, rows, tuple(name for name in self.free if name != "focal_length"))
+        return body.pull_back(points, rows, tuple(name for name in self.free if name not in _NO_BODYS))
 
     @property
     def _own(self) -> tuple[_Place, ...]:
         """Where the body's own leaves lie."""
-        return tuple(place for name, place in self._layout.items() if name != "focal_length")
+        return tuple(place for name, place in self._layout.items() if name not in _NO_BODYS)
 
     def gradient(self, energy: Callable[[Scene], Tensor]) -> tuple[Float[Tensor, " B"], Float[Tensor, "B D"]]:
         """Return an energy of a scene and its gradient by autograd."""
@@ -174,6 +185,14 @@ class Chart:
                 return result, torch.zeros_like(values)
             (slope,) = torch.autograd.grad(result.sum(), values)
         return result.detach(), slope
+
+    def bend(
+        self, energy: Callable[[Scene], Tensor], gradient: Float[Tensor, "B D"], direction: Float[Tensor, "B D"]
+    ) -> Float[Tensor, " B"]:
+        """Return an energy's second derivative along unit vectors, by the difference of gradients a little apart."""
+        moved = self._moved(self.scene.parameters.pack(self.free) + _APART * direction)
+        there = Chart(moved, self.free).gradient(energy)[1]
+        return ((there - gradient) * direction).sum(-1) / _APART
 
     def jacobian(self, residual: Callable[[Scene], Tensor]) -> Linear:
         """Return residuals of a scene and their Jacobian by autograd: one backward pass for all of them, batched."""
@@ -215,7 +234,25 @@ class Chart:
             self._add_diagonals(total, diagonals)
         if points:
             self._add_points(total, points)
-        return total[:, size, :size], total[:, :size, :size]
+        curvature = self._through_latents(total[:, :size, :size])
+        gradient = self._through_latents(total[:, size:, :size])[:, 0]
+        return gradient, self._through_latents(curvature.mT)
+
+    def _through_latents(self, rows: Float[Tensor, "B R W"]) -> Float[Tensor, "B R D"]:
+        """Return derivatives with respect to the free leaves, of rows that have them for decoded poses, too."""
+        decoder = self.scene.decoder
+        if decoder is None or "pose_latent" not in self._layout:
+            return rows
+        latent = self.scene.parameters["pose_latent"]
+        slopes = self.scene.shared("latent slopes", lambda: decoder.decode_linearised(latent.flatten(0, 1))[1])
+        slopes = slopes.unflatten(0, latent.shape[:2])
+        first, bodies, size = self._layout["pose_latent"]
+        pose, _, width = self._layout["body_pose"]
+        moved = rows[:, :, :pose].clone()
+        for n in range(bodies):
+            decoded = rows[:, :, pose + n * width : pose + n * width + slopes.shape[2]]
+            moved[:, :, first + n * size : first + (n + 1) * size] += decoded @ slopes[:, n]
+        return moved
 
     def _add_diagonals(self, total: Float[Tensor, "B W W"], weighted: list[tuple[float, Diagonal]]) -> None:
         """Add the normal equations of residuals that each depend on one free value, all terms' together."""

@@ -12,10 +12,11 @@ from torch import Tensor
 from fitkit.body import joint_landmark
 from fitkit.chart import Chart
 from fitkit.energy import Energy, WeightedTerm
+from fitkit.errors import UsageError
 from fitkit.parameters import Parameters
 from fitkit.placement import in_sight
 from fitkit.problem import Initialiser, Problem
-from fitkit.scene import Scene
+from fitkit.scene import DECODED, Scene, decoded
 from fitkit.solvers.base import Solution, Solver, Status
 from fitkit.solvers.least_squares import Linearisation
 from fitkit.uncertainty import deviations
@@ -103,7 +104,7 @@ class _StageObjective:
 
     def scene(self, x: Float[Tensor, "B D"]) -> Scene:
         parameters = self.problem.start.unpack(self.free, x * self.scale)
-        return Scene(self.problem.model, parameters, self.problem.camera)
+        return Scene(self.problem.model, parameters, self.problem.camera, self.problem.decoder)
 
     def select(self, rows: Int[Tensor, " M"]) -> _StageObjective:
         return _StageObjective(self.problem.select(rows), self.free, self.scale[rows], self.energy.select(rows))
@@ -141,13 +142,15 @@ def fit(
         if keep < kept:
             chosen = _best(totals, kept, keep)
             state, energy, kept = state.select(chosen), energy.select(chosen), keep
-    scene = Scene(state.problem.model, state.problem.start, state.problem.camera)
+    scene = Scene(state.problem.model, state.problem.start, state.problem.camera, state.problem.decoder)
     with torch.no_grad():
         energies = energy.parts(scene)
         free = tuple(name for name in stages[-1].free if name in state.problem.start) if stages else ()
         joints = tuple(joint_landmark(problem.model, name) for name in problem.model.joint_names)
         unsure = deviations(scene, energy, free, joints)
-    return Fit(state.problem, energies, state.status, state.iterations, state.hypothesis, unsure.joints, unsure.log_focal)
+    return Fit(
+        state.problem, energies, state.status, state.iterations, state.hypothesis, unsure.joints, unsure.log_focal
+    )
 
 
 @dataclass(frozen=True)
@@ -176,7 +179,7 @@ def _run(
     stage: Stage, state: _State, progress: Callable[[int, int], None] | None
 ) -> tuple[Energy, Float[Tensor, " R"], _State]:
     """Return the stage's bound energy, its value at the solution, and the state after it."""
-    problem = state.problem
+    problem = replace(state.problem, start=_with_latents(state.problem, "pose_latent" in stage.free))
     free = tuple(name for name in stage.free if name in problem.start or name == "focal_length")
     if "focal_length" in free and "focal_length" not in problem.start:
         problem = replace(problem, start=problem.start.replace({"focal_length": problem.camera.focal_length}))
@@ -190,7 +193,7 @@ def _run(
         objective = _StageObjective(problem, free, scale, energy)
         start = problem.start.pack(free) / scale
     solution = _minimise(stage.solver, objective, start, progress)
-    parameters = problem.start.unpack(free, solution.x * scale)
+    parameters = objective.scene(solution.x).parameters
     bad = (solution.status == Status.NON_FINITE) | (state.status == Status.NON_FINITE)
     after = replace(
         state,
@@ -199,6 +202,24 @@ def _run(
         status=torch.where(bad, Status.NON_FINITE, solution.status),
     )
     return energy, solution.energy, after
+
+
+def _with_latents(problem: Problem, wanted: bool) -> Parameters:
+    """Return the start with pose latents, encoded from the pose unless a stage has just left them; or without any."""
+    leaves = dict(problem.start)
+    if not wanted:
+        leaves.pop("pose_latent", None)
+        return Parameters(leaves)
+    if problem.decoder is None:
+        raise UsageError(
+            "A stage frees pose_latent, but no prior is there to decode it: name one as model.pose_latent."
+        )
+    if "pose_latent" not in leaves:
+        pose = leaves["body_pose"][..., :DECODED]
+        with torch.no_grad():
+            leaves["pose_latent"] = problem.decoder.encode(pose.flatten(0, 1)).unflatten(0, pose.shape[:2])
+            return decoded(Parameters(leaves), problem.decoder)
+    return problem.start
 
 
 def _minimise(

@@ -22,7 +22,7 @@ from fitkit.keypoints.face_mesh import FACE_FROM_MESH, FACE_MESH_468
 from fitkit.models.skeletons import LEAVES
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
-from fitkit.prior_files import load_prior
+from fitkit.prior_files import load_latent_prior, load_prior
 from fitkit.problem import Initialiser, Observations, Problem
 from fitkit.recipe import Recipe
 from fitkit.registry import did_you_mean
@@ -174,6 +174,7 @@ def make_problem(people: Sequence[Person], model: SMPLFamilyModel, recipe: Recip
         start=zeros(model.layout, len(people), 1, observations.points),
         pixels_per_metre=pixels_per_metre(model, observations),
         priors={name: load_prior(name) for name in recipe.priors},
+        decoder=None if recipe.model.pose_latent is None else load_latent_prior(recipe.model.pose_latent),
         regressors={name: load_regressor(name) for name in recipe.regressors},
         focal_known=torch.tensor([[person.focal_source != GUESSED] for person in people], device=model.device),
         heights=tensor([[math.nan if person.height is None else person.height] for person in people]),

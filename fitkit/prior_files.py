@@ -19,7 +19,7 @@ from torch import Tensor
 from fitkit.errors import InputError, UsageError
 from fitkit.model_files import read_npz_arrays
 from fitkit.priors import PRIORS
-from fitkit.priors.base import PosePrior
+from fitkit.priors.base import LatentPosePrior, PosePrior
 from fitkit.priors.gaussian_mixture import GaussianMixturePosePrior
 from fitkit.priors.joint_limits import JointLimits
 from fitkit.priors.vae import VariationalPosePrior
@@ -68,6 +68,17 @@ def load_prior(name: str | os.PathLike[str]) -> PosePrior:
     except (OSError, InputError, KeyError) as error:
         raise InputError(f"The weights {file} of a pose prior cannot be read; install fitkit-body again.") from error
     return learned
+
+
+def load_latent_prior(name: str | os.PathLike[str]) -> LatentPosePrior:
+    """Return a pose prior that has a latent space; see `load_prior`.
+
+    Raises `UsageError` for a prior that has none, besides what `load_prior` raises.
+    """
+    prior = load_prior(os.fspath(name))
+    if not isinstance(prior, LatentPosePrior):
+        raise UsageError(f"The pose prior {os.fspath(name)!r} has no latent space to decode; `vae` has one.")
+    return prior
 
 
 def _plain_arrays(content: bytes, name: str) -> Mapping[str, Tensor]:

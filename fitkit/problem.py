@@ -12,7 +12,7 @@ from torch import Tensor
 from fitkit.body import BodyModel
 from fitkit.camera import Camera
 from fitkit.parameters import Parameters
-from fitkit.priors.base import PosePrior
+from fitkit.priors.base import LatentPosePrior, PosePrior
 
 
 @dataclass(frozen=True)
@@ -89,6 +89,8 @@ class Problem:
     """Apparent size of each person, by which image distances become metres at the person's depth."""
     priors: Mapping[str, PosePrior] = field(default_factory=dict)
     """Pose priors by name, for the terms that ask for one."""
+    decoder: LatentPosePrior | None = None
+    """Decodes the pose latents of stages that free them; None where none does."""
     heights: Float[Tensor, "B N"] | None = None
     """Standing heights that the user knows, metres; NaN where unknown."""
     focal_known: Bool[Tensor, "B N"] | None = None

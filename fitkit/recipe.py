@@ -50,6 +50,8 @@ class ModelRecipe:
     """Expression coefficients; None for the model's usual number."""
     hand_components: int | None = 12
     """Principal components of each hand; None for free joints."""
+    pose_latent: str | None = None
+    """Name or file of the pose prior that decodes `pose_latent`, for stages that free it instead of `body_pose`."""
 
 
 @dataclass(frozen=True)
@@ -166,6 +168,10 @@ def parse_recipe(content: str, name: str) -> Recipe:
     )
     camera = build(CameraRecipe, _mapping(data.get("camera", {}), "camera"), "camera")
     model = build(ModelRecipe, _mapping(data.get("model", {}), "model"), "model")
+    if model.pose_latent is None and any("pose_latent" in stage.free for stage in parsed):
+        raise InputError(
+            "A stage frees pose_latent: name the prior that decodes it, as in `model: {pose_latent: vae}`."
+        )
     recipe = Recipe(name, initialiser, parsed, camera, model)
     return replace(recipe, resolved=_resolved(recipe))
 
@@ -183,6 +189,8 @@ def _stage(entry: Any, number: int, shared: dict[str, dict[str, Any]], solver: d
     stage = {"free": [], "keep": 0} | data
     free = _convert(tuple[str, ...], stage["free"], f"{where}.free")
     _known(dict.fromkeys(free), LEAVES, f"{where}.free")
+    if {"body_pose", "pose_latent"} <= set(free):
+        raise InputError(f"{where}.free names body_pose and pose_latent, which is decoded to it; free one of them.")
     keep = _convert(int, stage["keep"], f"{where}.keep")
     if keep < 0:
         raise InputError(f"{where}.keep must be a number of hypotheses, or 0 for all; got {keep}.")

@@ -6,26 +6,47 @@ from collections.abc import Callable, Hashable
 from functools import cached_property
 from typing import Any
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from fitkit.body import Body, BodyModel
 from fitkit.camera import Camera
 from fitkit.parameters import Parameters
+from fitkit.priors.base import LatentPosePrior
+
+DECODED = 63
+"""Values of "body_pose" that a latent vector stands for, its first ones (SMPL's has two joints more)."""
+
+
+def decoded(parameters: Parameters, decoder: LatentPosePrior) -> Parameters:
+    """Return parameters whose body pose is the decoded latent vector, where they hold one."""
+    if "pose_latent" not in parameters:
+        return parameters
+    latent = parameters["pose_latent"]
+    pose = decoder.decode(latent.flatten(0, 1)).unflatten(0, latent.shape[:2])
+    rest = parameters["body_pose"][..., DECODED:]
+    return parameters.replace({"body_pose": torch.cat([pose, rest.expand(*pose.shape[:2], -1)], dim=-1)})
 
 
 class Scene:
     """The bodies of B problems before their cameras; whatever several terms need is computed once."""
 
-    def __init__(self, model: BodyModel, parameters: Parameters, camera: Camera) -> None:
-        """Hold a model, its parameters, and the camera (its focal length overridden by a leaf of that name)."""
+    def __init__(
+        self, model: BodyModel, parameters: Parameters, camera: Camera, decoder: LatentPosePrior | None = None
+    ) -> None:
+        """Hold a model, its parameters, and the camera (its focal length overridden by a leaf of that name).
+
+        Where there is a decoder and a leaf "pose_latent", the body's pose is what that is decoded to.
+        """
         self.model = model
-        self.parameters = parameters
+        self.decoder = decoder
+        self.parameters = parameters if decoder is None else decoded(parameters, decoder)
         self._base_camera = camera
         self._shared: dict[Hashable, Any] = {}
 
     def with_parameters(self, parameters: Parameters) -> Scene:
-        """Return the scene of other parameters; nothing is shared with this one."""
+        """Return the scene of other parameters, taken as they are; nothing is shared with this one."""
         return Scene(self.model, parameters, self._base_camera)
 
     @cached_property

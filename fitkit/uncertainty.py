@@ -58,7 +58,7 @@ def deviations(scene: Scene, energy: Energy, free: Sequence[str], names: tuple[s
     rows = slopes.flatten(1, 3)
     focal = chart.columns("focal_length")
     if focal is not None:
-        own = torch.eye(chart.size, dtype=rows.dtype, device=rows.device)[focal]
+        own = torch.eye(rows.shape[2], dtype=rows.dtype, device=rows.device)[focal]
         rows = torch.cat([rows, own / scene.parameters["focal_length"].flatten(1)[..., None]], dim=1)
     found = _deviations(_in_double(curvature), _in_double(rows), ridge).to(slopes)
     joints = found[:, : slopes.shape[1:4].numel()].unflatten(1, slopes.shape[1:4])

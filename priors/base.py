@@ -24,3 +24,25 @@ class PosePrior(Protocol):
     def linearise(self, body_pose: Float[Tensor, "M 63"]) -> tuple[Float[Tensor, "M R"], Float[Tensor, "M R 63"]]:
         """Return the residuals and their derivatives with respect to the pose, per radian."""
         ...
+
+
+@runtime_checkable
+class LatentPosePrior(PosePrior, Protocol):
+    """A prior that has a latent space, whose vectors are normal: |z|^2 is twice their negative log density."""
+
+    @property
+    def latents(self) -> int:
+        """Length of a latent vector."""
+        ...
+
+    def encode(self, body_pose: Float[Tensor, "M 63"]) -> Float[Tensor, "M L"]:
+        """Return the likeliest latent vectors of poses."""
+        ...
+
+    def decode(self, latent: Float[Tensor, "M L"]) -> Float[Tensor, "M 63"]:
+        """Return the poses of latent vectors, axis-angle, radians."""
+        ...
+
+    def decode_linearised(self, latent: Float[Tensor, "M L"]) -> tuple[Float[Tensor, "M 63"], Float[Tensor, "M 63 L"]]:
+        """Return the poses of latent vectors and their derivatives, radians per unit."""
+        ...

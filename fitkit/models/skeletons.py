@@ -34,7 +34,7 @@ POSE_LEAVES: dict[str, tuple[tuple[str, int], ...]] = {
 """Kind of model -> leaves that hold its joints' rotations, with the number of joints of each, in joint order."""
 LEAVES: tuple[str, ...] = (
     *dict.fromkeys(name for leaves in POSE_LEAVES.values() for name, _ in leaves),
-    *("betas", "expression", "transl", "focal_length"),
+    *("betas", "expression", "transl", "focal_length", "pose_latent"),
 )
 """Every parameter that some model has, and the camera's: what a recipe may name."""
 
