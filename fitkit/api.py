@@ -128,6 +128,7 @@ def fit_stream(
     recipe: str | os.PathLike[str] | Recipe = "default",
     focal: float | None = None,
     fov: float | None = None,
+    init: str | None = None,
     device: str = "auto",
     batch_size: int | None = None,
     model_dir: str | os.PathLike[str] | None = None,
@@ -146,6 +147,7 @@ def fit_stream(
         recipe: name of a shipped recipe, path of a yaml file, or a loaded recipe.
         focal: focal length in pixels; None for what the keypoints record, else the recipe's field of view.
         fov: field of view along the longer side in degrees, instead of `focal`.
+        init: where fits begin: "mean", or an initialiser's name; None as in the recipe.
         device: "auto", "cpu", "cuda" or "mps".
         batch_size: people fitted at once; None for 64 on a CPU, and for what the first batch shows to fit on a GPU.
         model_dir: folder of licensed model files.
@@ -163,6 +165,7 @@ def fit_stream(
     if focal is not None and fov is not None:
         raise UsageError("Give either focal (pixels) or fov (degrees), not both.")
     chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
+    chosen = chosen if init is None else chosen.starting_from(init)
     place = choose_device(device)
     models = lru_cache(partial(_model, model, recipe=chosen, device=place, model_dir=model_dir))
     place = place if isinstance(model, str) else str(model.device)
@@ -258,6 +261,12 @@ def usable_people(keypoints: Keypoints, warn: bool = True) -> list[int]:
 
 def choose_device(name: str) -> str:
     """Return the torch device for "auto", "cpu", "cuda" or "mps"; auto takes CUDA where there is one, else the CPU.
+
+    Fits on a CPU are in double precision, on other devices in single. Wherever they are, double is kept for what single
+    does not resolve: the factorisation behind the standard deviations (once, after the last iteration; on the CPU where
+    the device knows no double), the priors' normalising constants (once, when they are loaded), and the bookkeeping of
+    solvers that the host drives. Normal equations are factorised as they were summed: their damping is never below the
+    precision times the greatest curvature, and differences of energies below ten roundings end a row as stalled.
 
     Raises `UsageError` for another name, or for a device that this machine lacks.
     """

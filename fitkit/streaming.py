@@ -13,6 +13,7 @@ from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.people import Person, fit_people
 from fitkit.recipe import Recipe
 from fitkit.results import FitResult
+from fitkit.shared_focal import share_focals
 
 CPU_BATCH = 64
 """People that a CPU fits at once: from here on none of them gets cheaper (`benchmarks/scaling.py`)."""
@@ -63,31 +64,38 @@ class Streamed:
         yield from self._fit_window(window, batch)
 
     def _fit_window(self, window: Sequence[Sequence[Person]], batch: int) -> Iterator[list[FitResult]]:
-        """Yield the results of each set of a window, fitted group by group."""
+        """Yield the results of each set of a window."""
         people = [person for persons in window for person in persons]
+        if self.recipe.refines_focal:
+            people = share_focals(people, lambda some: self._fit_groups(some, batch, meshes=False))
+        results = self._fit_groups(people, batch, self.meshes)
+        results.reverse()
+        for persons in window:
+            # Handed out and let go of: a consumer that keeps nothing leaves nothing behind.
+            yield [results.pop() for _ in persons]
+
+    def _fit_groups(self, people: Sequence[Person], batch: int, meshes: bool) -> list[FitResult]:
+        """Return the fits of people, group by group."""
         results: dict[int, FitResult] = {}
         for group in self._groups(people, batch):
             model = self.models(self._gender(people[group[0]]))
             for first in range(0, len(group), batch):
                 rows = group[first : first + batch]
-                results.update(zip(rows, self._fit_batch([people[row] for row in rows], model), strict=True))
-        row = 0
-        for persons in window:
-            # Handed out and let go of: a consumer that keeps nothing leaves nothing behind.
-            yield [results.pop(row + k) for k in range(len(persons))]
-            row += len(persons)
+                fitted = self._fit_batch([people[row] for row in rows], model, meshes)
+                results.update(zip(rows, fitted, strict=True))
+        return [results.pop(row) for row in range(len(people))]
 
-    def _fit_batch(self, people: Sequence[Person], model: SMPLFamilyModel) -> list[FitResult]:
+    def _fit_batch(self, people: Sequence[Person], model: SMPLFamilyModel, meshes: bool) -> list[FitResult]:
         """Return the fits of one batch; one that a GPU has no room for after all, in two halves."""
         try:
-            return fit_people(people, model, self.recipe, None, self.meshes)
+            return fit_people(people, model, self.recipe, None, meshes)
         except torch.cuda.OutOfMemoryError:
             if len(people) == 1:
                 raise
         # Outside of the handler: while it runs, the exception holds on to all tensors of the attempt.
         torch.cuda.empty_cache()
         middle = len(people) // 2
-        return self._fit_batch(people[:middle], model) + self._fit_batch(people[middle:], model)
+        return self._fit_batch(people[:middle], model, meshes) + self._fit_batch(people[middle:], model, meshes)
 
     def _groups(self, people: Sequence[Person], batch: int) -> list[list[int]]:
         """Return rows that are fitted together: of one gender and camera, and of which the same parts are seen.

@@ -79,6 +79,16 @@ def test_every_set_has_its_list():
     assert [[one.person for one in results] for results in streamed] == [[], [0], [], [0, 2], [0]]
 
 
+def test_people_of_one_picture_agree_on_its_focal_length_as_in_a_batch():
+    pictures = [replace(_crowd(3), focal_length=None), replace(people_of("anny", 1).keypoints[0], focal_length=None)]
+    together = fitkit.fit(pictures, model=model_of("anny"), recipe=BRIEF)
+    streamed = [one for results in _stream(pictures) for one in results]
+    for first, second in zip(streamed, together, strict=True):
+        np.testing.assert_allclose(first.camera.intrinsics, second.camera.intrinsics, rtol=1e-6)
+        assert first.camera.focal_source == second.camera.focal_source
+        np.testing.assert_allclose(first.joints, second.joints, rtol=0, atol=1e-5)
+
+
 def test_light_results_hold_no_mesh_and_say_so(tmp_path):
     ((light,),) = _stream([people_of("anny", 1).keypoints[0]])
     assert light.vertices.shape == (0, 3) and light.faces.shape == (0, 3)
