@@ -265,8 +265,9 @@ def choose_device(name: str) -> str:
     Fits on a CPU are in double precision, on other devices in single. Wherever they are, double is kept for what single
     does not resolve: the factorisation behind the standard deviations (once, after the last iteration; on the CPU where
     the device knows no double), the priors' normalising constants (once, when they are loaded), and the bookkeeping of
-    solvers that the host drives. Normal equations are factorised as they were summed: their damping is never below the
-    precision times the greatest curvature, and differences of energies below ten roundings end a row as stalled.
+    solvers that the host drives. Normal equations are factorised as they were summed: a row for which that fails is
+    damped by the precision times its greatest curvature at least, and one that hopes for less than ten roundings of its
+    energy ends as stalled.
 
     Raises `UsageError` for another name, or for a device that this machine lacks.
     """

@@ -15,6 +15,7 @@ from fitting_world import keep_only, model_of, people_of, quick
 import fitkit
 from fitkit.errors import InputError, UsageError
 from fitkit.keypoints.containers import Keypoints
+from fitkit.people import fit_people
 from fitkit.results import FitResult
 
 BRIEF = replace(quick("default", 1), stages=quick("default", 1).stages[-1:])
@@ -151,6 +152,23 @@ def test_new_sets_of_keypoints_do_not_fill_the_memory():
     for number in range(200):
         model.plan(names[number % 60 : number % 60 + 2 + number // 60])
     assert len(model._plans) <= 64
+
+
+def test_a_batch_for_which_there_is_no_room_is_fitted_in_halves(monkeypatch):
+    pictures, sizes = _varied(5), []
+    expected = [one for results in _stream(pictures) for one in results]
+
+    def cramped(people, *others):
+        sizes.append(len(people))
+        if len(people) > 2:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return fit_people(people, *others)
+
+    monkeypatch.setattr("fitkit.streaming.fit_people", cramped)
+    found = [one for results in _stream(pictures) for one in results]
+    assert max(sizes) > 2 and [one.image for one in found] == [one.image for one in expected]
+    for first, second in zip(found, expected, strict=True):
+        np.testing.assert_allclose(first.joints, second.joints, rtol=0, atol=1e-5)
 
 
 def test_a_start_that_is_wrong_is_said_at_once():
