@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -17,19 +18,21 @@ from fitkit.models.arrays import ModelChoice
 from fitkit.prior_files import load_prior
 from fitkit.regression.network import KeypointNetwork, NetworkShape
 from fitkit.regression.regressor import KeypointRegressor, TrainedBody
-from fitkit.regressor_files import save_regressor
+from fitkit.regressor_files import load_regressor, save_regressor
 from fitkit.training.calibration import calibrated
 from fitkit.training.detections import Detector
 from fitkit.training.initialiser import Schedule, Trainer
 from fitkit.training.initialiser_scores import scores_of
-from fitkit.training.motion_capture import Poses, load_poses
+from fitkit.training.motion_capture import Poses
+from fitkit.training.pose_files import read_poses
 from fitkit.training.pose_source import PoseSource, pose_source
 from fitkit.training.synthetic_people import Population
 
 WEIGHTS, CHECKPOINT, REPORT = "keypoints.safetensors", "checkpoint.pt", "keypoints.json"
 _SAVED = 250
 """Steps from one checkpoint to the next."""
-_REPORTED = 50
+_EVERY = 10
+"""Steps from one report to the next."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,8 @@ class InitialiserSettings:
     """People on whom the errors' correlation is measured."""
     device: str = "cpu"
     """Where the network trains; people are made on the processor."""
+    start: str | None = None
+    """A trained network by name or file, from which to go on; None for random weights."""
 
 
 def train_initialiser(
@@ -57,7 +62,7 @@ def train_initialiser(
     """Train, calibrate, measure, and write weights and report; an interrupted training goes on from its checkpoint.
 
     Args:
-        data: motion capture, as `fitkit.training.motion_capture` reads it.
+        data: a file or folder of poses, as `fitkit.training.pose_files` reads them.
         out: folder for weights, report and checkpoint.
         settings: what and how long.
         report: called every so many steps with the step and figures.
@@ -69,9 +74,9 @@ def train_initialiser(
     random = torch.Generator().manual_seed(settings.seed)
     torch.manual_seed(settings.seed)
     model = load_model(ModelChoice("anny", "anny", dtype=torch.float32))
-    frames = load_poses(data, model.shape.J_template.double().numpy())
+    frames = read_poses(data, model.shape.J_template.double().numpy())
     train = Population(model, _source(frames, ~frames.held_out, random))
-    network = KeypointNetwork(settings.shape).to(settings.device)
+    network = _network(settings).to(settings.device)
     trainer = Trainer(network, train, Detector(), settings.schedule, random)
     _resume(trainer, out / CHECKPOINT, settings)
 
@@ -81,10 +86,11 @@ def train_initialiser(
         if report:
             report(step, figures)
 
-    trainer.run(reached, _REPORTED)
+    trainer.run(reached, _EVERY)
     network.load_state_dict(trainer.average)
     network.to("cpu").eval()
-    found = calibrated(network, train, Detector(), settings.calibration, random)
+    seen = settings.schedule.steps * settings.schedule.batch
+    found = calibrated(network, train, Detector(), min(settings.calibration, max(1024, seen)), random)
     assert model.hands is not None
     regressor = KeypointRegressor(network, found.correlation, TrainedBody(model.file_hash, model.hands))
     held = Population(model, _source(frames, frames.held_out, random), varied=False)
@@ -100,6 +106,15 @@ def train_initialiser(
     with atomic_write(out / REPORT) as temporary:
         temporary.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     return result
+
+
+def _network(settings: InitialiserSettings) -> KeypointNetwork:
+    if settings.start is None:
+        return KeypointNetwork(settings.shape)
+    network = load_regressor(settings.start).network
+    if network.shape != settings.shape:
+        raise InputError(f"The network {settings.start} has another size ({network.shape}) than what is to be trained.")
+    return copy.deepcopy(network).train().requires_grad_(True)
 
 
 def _source(frames: Poses, chosen: torch.Tensor, random: torch.Generator) -> PoseSource:
