@@ -31,7 +31,9 @@ class Term:
     """One summand of the energy: a frozen dataclass whose fields are its settings and its evidence.
 
     Settings come from a recipe (their names are the schema); fields declared with `evidence()` are tensors with
-    one row per problem, bound by `observe`.
+    one row per problem, bound by `observe`. L-BFGS and Adam differentiate the call by autograd; Levenberg-Marquardt
+    asks for `linearise`, which every term has: sums of squares as residuals (`ResidualTerm`), anything else as below.
+    Limits are terms too (`bounds`, `joint_limits`, `focal_prior`): soft, so that all solvers minimise the same energy.
     """
 
     def observe(self: TermType, problem: Problem) -> TermType:
@@ -45,12 +47,18 @@ class Term:
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
         """Return the term's linear residuals for Gauss-Newton steps.
 
-        This default, for energies that are no sums of squares, takes the energy as the square of its own root and its
-        gradient from autograd: the gradient is exact, the curvature of rank one.
+        This default is for energies that are no sums of squares, of either sign: the gradient is exact, by autograd;
+        of the curvature it takes what there is along the gradient, by its magnitude (so that steps are finite where
+        the energy is concave), and leaves all else to the other terms and to the solver's damping.
         """
-        energy, gradient = chart.gradient(self)
-        root = energy.clamp_min(1e-12).sqrt()
-        return [Linear(root[:, None], (gradient / (2 * root[:, None]))[:, None], slice(0, chart.size))]
+        _, gradient = chart.gradient(self)
+        steepness = torch.linalg.vector_norm(gradient, dim=-1, keepdim=True)
+        direction = gradient / steepness.clamp_min(1e-30)
+        bend = chart.bend(self, gradient, direction).abs()[:, None]
+        # A residual r with slope s has the gradient 2 r s and the curvature 2 s^2.
+        slope = (0.5 * torch.maximum(bend, 1e-6 * steepness)).sqrt().clamp_min(1e-15)
+        residual = 0.5 * steepness / slope
+        return [Linear(residual, (slope * direction)[:, None], slice(0, chart.size))]
 
 
 class ResidualTerm(Term):

@@ -9,10 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 import torch
+from fitting_world import people_of, problem_of
 from scipy.optimize import least_squares
 from torch import Tensor
 
+from fitkit.energy import Term, WeightedTerm
+from fitkit.fitting import Stage, fit
+from fitkit.initialisers.given import GivenInitialiser
+from fitkit.scene import Scene
 from fitkit.solvers import (
+    LBFGS,
     SOLVERS,
     LeastSquaresObjective,
     LevenbergMarquardt,
@@ -25,6 +31,8 @@ from fitkit.solvers import (
     from_residuals,
     minimise,
 )
+from fitkit.terms.leaf_prior import LeafPrior
+from fitkit.terms.reprojection import Reprojection
 
 Case = tuple[RowwiseResiduals, Tensor]
 """An objective and a start."""
@@ -528,6 +536,31 @@ def test_exceptions_of_the_objective_pass_through(error):
 
 def test_recipes_know_it_by_name():
     assert SOLVERS.get("levenberg_marquardt") is LevenbergMarquardt
+
+
+@dataclass(frozen=True)
+class Stiffness(Term):
+    """An energy of the pose that is no sum of squares, of either sign."""
+
+    offset: float = 0.0
+
+    def __call__(self, scene: Scene) -> Tensor:
+        return self.offset + torch.log(torch.cosh(4 * scene.parameters["body_pose"])).flatten(1).sum(-1)
+
+
+@pytest.mark.parametrize("offset", [0.0, -30.0])
+def test_a_term_that_is_no_sum_of_squares_leads_where_lbfgs_goes(offset):
+    people = people_of("anny", 2)
+    start = people.parameters.replace({"body_pose": torch.zeros_like(people.parameters["body_pose"])})
+    terms = [Reprojection(deviation=0.02), LeafPrior("body_pose", deviation=(1.0,)), Stiffness(offset)]
+    weighted = tuple(WeightedTerm(type(term).__name__, 1.0, term) for term in terms)
+    found = []
+    for solver in (LevenbergMarquardt(max_iterations=50), LBFGS(max_iterations=250)):
+        stage = Stage("all", ("transl", "global_orient", "body_pose"), weighted, solver)
+        solved = fit(problem_of(people.keypoints), GivenInitialiser(start), [stage])
+        found.append(torch.stack(list(solved.energies.values())).sum(0) - offset)
+    assert bool((found[0] <= 1.0001 * found[1]).all())
+    torch.testing.assert_close(found[0], found[1], rtol=0.02, atol=0)
 
 
 @pytest.mark.gpu

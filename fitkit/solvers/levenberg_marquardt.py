@@ -33,6 +33,13 @@ class LevenbergMarquardt:
 
     All unknowns of a row are damped alike, so that they should be of one magnitude; the damping follows the gain ratio
     (Nielsen 1999, Damping Parameter in Marquardt's Method).
+
+    Bounds are hard where the objective has them: unknowns at a bound that the gradient presses against are held, and
+    steps are projected into the box. Fits of bodies have none. Their recipes bound softly, by terms that grow with the
+    square of the excess and pass through every solver: `bounds` for expressions, `pose_prior` with `joint_limits` for
+    joints, `focal_prior` for the logarithm of the focal length. So a start beyond a limit is no error, evidence can
+    outvote a limit learned from others, and the curvature at a limit stays that of the energy. Terms that are no sums
+    of squares come by `Term.linearise`.
     """
 
     max_iterations: int = 50
