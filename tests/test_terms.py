@@ -42,6 +42,7 @@ def _settings(name: str) -> dict:
 TERMS_TO_TEST = {
     **{name: (lambda name=name: TERMS.get(name)(**_settings(name))) for name in TERMS.names()},
     "reprojection, adaptive": lambda: Reprojection(adaptive=True),
+    "reprojection, spreads": lambda: Reprojection(adaptive=True, spreads=4.0),
     "reprojection, published": lambda: Reprojection(image_scaled=True, deviation=1.0, outlier=100.0),
     "depth_anchor, relative": lambda: DepthAnchor(relative=True),
     "hand_prior, published": lambda: HandPrior(standardised=False),
@@ -299,6 +300,22 @@ def test_adapting_shrinks_the_deviation_where_keypoints_agree_and_never_grows_it
             assert bool((adaptive > 2 * plain).all())
         else:
             torch.testing.assert_close(adaptive, plain)
+
+
+def test_an_outlier_is_one_by_the_spread_of_the_others():
+    """Points 80 px off, all others met exactly: they stop to pull where spreads say how far is far."""
+    problem = _problem()
+    points = problem.observations.points.clone()
+    points[:, :, ::12] += 80.0
+    wrong = replace(problem, observations=replace(problem.observations, points=points))
+
+    def slope(term: Reprojection) -> torch.Tensor:
+        values = problem.start["transl"].clone().requires_grad_(True)
+        scene = Scene(problem.model, problem.start.replace({"transl": values}), problem.camera)
+        (gradient,) = torch.autograd.grad(term.observe(wrong)(scene).sum(), values)
+        return gradient.norm(dim=-1)
+
+    assert bool((slope(Reprojection(adaptive=True, spreads=4.0)) < 0.2 * slope(Reprojection(adaptive=True))).all())
 
 
 # ---------------------------------------------------------------------------------------------- directions in space

@@ -49,6 +49,8 @@ class Reprojection(ResidualTerm):
     adaptive: bool = False
     """Shrink `deviation` to the spread of the residuals when the stage begins, down to `LEAST_SPREAD` of it, so that
     keypoints that agree with the body are met exactly and noisy ones are not chased."""
+    spreads: float | None = None
+    """With `adaptive`, a keypoint is an outlier from so many of those spreads, where that is nearer than `outlier`."""
     image_scaled: bool = False
     """Measure in thousandths of the picture's height, not in metres at the person: the published energy."""
     landmarks: tuple[str, ...] = evidence(())
@@ -78,7 +80,9 @@ class Reprojection(ResidualTerm):
         if not self.adaptive or not landmarks:
             return bound
         shrunk = bound._spread(Scene(problem.model, problem.start, problem.camera), deviation)
-        return replace(bound, weights=weights / shrunk)
+        if self.spreads is not None:
+            rho = torch.minimum(rho, self.spreads * shrunk)
+        return replace(bound, weights=weights / shrunk, rho=rho)
 
     def _weight(self, name: str) -> float:
         if (self.only and name not in self.only) or name in self.without:
