@@ -24,6 +24,9 @@ from fitkit.uncertainty import deviations
 FitProgress = Callable[[int, int, int], None]
 """Called as (stage, number of stages, iteration)."""
 
+CPU_PROBLEMS = 128
+"""Problems that a CPU fits together at most, stage after stage: beyond, tensors leave its caches, every step fetches
+new memory from the system, and a problem of many costs a sixth more (`benchmarks/scaling.py`)."""
 CPU_BLOCK = 12 << 20
 """Bytes of the curvatures of the rows that a CPU minimises together: beyond it, caches overflow and memory is fetched
 anew from the system at every step, so that a row of many costs half as much again."""
@@ -125,12 +128,37 @@ def fit(
     begun = replace(problem.select(rows), start=proposal.parameters, belief=proposal.belief, camera=camera)
     with torch.no_grad():
         begun = replace(begun, start=in_sight(begun, begun.start))
-    state = _State(
-        begun,
-        torch.zeros_like(rows),
-        torch.full_like(rows, Status.CONVERGED),
-        torch.arange(kept, device=rows.device).repeat(problems),
+    if rows.device.type != "cpu" or problems <= CPU_PROBLEMS:
+        return _minimised(begun, kept, stages, progress)
+    # Even parts: a small remainder would cost more each.
+    parts = torch.arange(problems * kept).view(problems, kept).tensor_split(-(-problems // CPU_PROBLEMS))
+    return _joined(begun, kept, [_minimised(begun.select(part.flatten()), kept, stages, progress) for part in parts])
+
+
+def _joined(begun: Problem, kept: int, parts: Sequence[Fit]) -> Fit:
+    """Return the fits of parts of a batch as one; `begun` are the hypotheses of all of it, `kept` for each problem."""
+    hypothesis = torch.cat([part.hypothesis for part in parts])
+    # One row for each problem, or with no stage to choose among them all hypotheses.
+    each = len(hypothesis) * kept // len(begun.pixels_per_metre)
+    problem = begun.select(torch.arange(len(hypothesis)) // each * kept + hypothesis)
+    first = parts[0]
+    start = {name: torch.cat([part.parameters[name] for part in parts]) for name in first.parameters}
+    focal = [part.focal_deviation for part in parts if part.focal_deviation is not None]
+    return Fit(
+        replace(problem, start=Parameters(start)),
+        {name: torch.cat([part.energies[name] for part in parts]) for name in first.energies},
+        torch.cat([part.status for part in parts]),
+        torch.cat([part.iterations for part in parts]),
+        hypothesis,
+        torch.cat([part.joint_deviation for part in parts]),
+        torch.cat(focal) if focal else None,
     )
+
+
+def _minimised(begun: Problem, kept: int, stages: Sequence[Stage], progress: FitProgress | None) -> Fit:
+    """Return the fit of problems of which so many hypotheses each follow each other."""
+    rows = torch.arange(len(begun.pixels_per_metre), device=begun.pixels_per_metre.device)
+    state = _State(begun, torch.zeros_like(rows), torch.full_like(rows, Status.CONVERGED), rows % kept)
     energy = Energy(())
     for number, stage in enumerate(stages):
         if stage.propose is not None:
@@ -146,7 +174,8 @@ def fit(
     with torch.no_grad():
         energies = energy.parts(scene)
         free = tuple(name for name in stages[-1].free if name in state.problem.start) if stages else ()
-        joints = tuple(joint_landmark(problem.model, name) for name in problem.model.joint_names)
+        model = begun.model
+        joints = tuple(joint_landmark(model, name) for name in model.joint_names)
         unsure = deviations(scene, energy, free, joints)
     return Fit(
         state.problem, energies, state.status, state.iterations, state.hypothesis, unsure.joints, unsure.log_focal

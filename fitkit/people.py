@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fitkit.camera import GUESSED, Camera, pinhole
 from fitkit.errors import InputError, UsageError
-from fitkit.fitting import Fit, FitProgress, fit
+from fitkit.fitting import CPU_PROBLEMS, Fit, FitProgress, fit
 from fitkit.initialisers.given import GivenInitialiser
 from fitkit.keypoints.containers import Keypoints
 from fitkit.keypoints.conventions import correspondence, part_of
@@ -35,9 +35,6 @@ CONFIDENT = 0.3
 """Confidence from which a keypoint counts as seen in reports."""
 FOUND_FOCAL = 0.15
 """Standard deviation of the logarithm of a focal length below which perspective counts as having told it."""
-CPU_PEOPLE = 128
-"""People that a CPU fits together at most: beyond, tensors leave its caches and every step fetches new memory from the
-system, so that a person of many cost a sixth more (`benchmarks/scaling.py`)."""
 ONE_THREAD_BELOW = 16
 """Number of people from which more than one thread pays on a CPU."""
 _MESH_NAMES = frozenset(FACE_MESH_468)
@@ -82,8 +79,8 @@ def fit_people(
     """Return the fits of people, on the model's device and in its type.
 
     They are one batch, but for two things: people whose focal length is not to be refined are a batch of their own
-    where the recipe refines that of others, and a CPU takes `CPU_PEOPLE` at a time, whatever the batch. Without meshes,
-    results hold no vertices and no faces: a hundredth of the memory.
+    where the recipe refines that of others, and a CPU takes `CPU_PROBLEMS` at a time, whatever the batch. Without
+    meshes, results hold no vertices and no faces: a tenth of the memory.
     """
     if not people:
         return []
@@ -97,9 +94,9 @@ def fit_people(
             some = fit_people([people[row] for row in rows], model, recipe, progress, meshes)
             results |= zip(rows, some, strict=True)
         return [results[row] for row in range(len(people))]
-    if model.device.type == "cpu" and len(people) > CPU_PEOPLE:
+    if model.device.type == "cpu" and len(people) > CPU_PROBLEMS:
         # Even parts: a small remainder would cost more each.
-        parts = np.array_split(np.arange(len(people)), -(-len(people) // CPU_PEOPLE))
+        parts = np.array_split(np.arange(len(people)), -(-len(people) // CPU_PROBLEMS))
         fitted = (fit_people([people[row] for row in part], model, recipe, progress, meshes) for part in parts)
         return [result for part in fitted for result in part]
     with _few_threads(len(people), model.device):

@@ -162,6 +162,23 @@ def test_every_evidence_ends_with_finite_parameters(with_bad_neighbours):
         assert bool(found.problem.model(found.parameters.select(torch.tensor([row]))).vertices.isfinite().all()), name
 
 
+@pytest.mark.parametrize("stages", [0, 1])
+def test_a_large_batch_is_minimised_in_parts(monkeypatch, stages):
+    recipe = quick("default", 2)
+    problem = problem_of(people_of("anny", 5).keypoints)
+    whole = fit(problem, recipe.initialiser, recipe.stages[-1:] * stages)
+    monkeypatch.setattr("fitkit.fitting.CPU_PROBLEMS", 2)
+    parts = fit(problem, recipe.initialiser, recipe.stages[-1:] * stages)
+    assert len(parts.status) == len(whole.status) == parts.problem.observations.points.shape[0]
+    assert torch.equal(parts.problem.observations.points, whole.problem.observations.points)
+    assert torch.equal(parts.hypothesis, whole.hypothesis) and torch.equal(parts.iterations, whole.iterations)
+    for name in whole.parameters:
+        assert_same(parts.parameters[name], whole.parameters[name], 1e-6)
+    for name in whole.energies:
+        torch.testing.assert_close(parts.energies[name], whole.energies[name])
+    assert_same(parts.joint_deviation.nan_to_num(), whole.joint_deviation.nan_to_num(), 1e-6)
+
+
 def test_neighbours_with_bad_evidence_change_nothing(with_bad_neighbours, solved):
     found, names = with_bad_neighbours
     for row in range(3):

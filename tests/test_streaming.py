@@ -62,7 +62,7 @@ def test_a_stream_gives_what_a_batch_gives_in_order(batch):
 def test_a_large_batch_is_fitted_in_parts(monkeypatch):
     pictures = _varied(7)
     whole = fitkit.fit(pictures, model=model_of("anny"), recipe=BRIEF)
-    monkeypatch.setattr("fitkit.people.CPU_PEOPLE", 3)
+    monkeypatch.setattr("fitkit.people.CPU_PROBLEMS", 3)
     parts = fitkit.fit(pictures, model=model_of("anny"), recipe=BRIEF)
     for first, second in zip(parts, whole, strict=True):
         assert first.image == second.image
