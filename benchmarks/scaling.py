@@ -104,7 +104,9 @@ def _stream(
 
     quarters: list[dict[str, Any]] = []
     began, wall, good = time.process_time(), time.perf_counter(), 0
-    stream = fitkit.fit_stream(endless(), model=model, recipe=options.recipe)
+    # A quarter is some windows of the stream, which hands people out by the window.
+    batch = None if count >= 4096 else max(1, count // 16)
+    stream = fitkit.fit_stream(endless(), model=model, recipe=options.recipe, batch_size=batch)
     for number, results in enumerate(stream, start=1):
         good += sum(result.status != "non_finite" for result in results)
         if number % (count // 4) == 0:

@@ -149,7 +149,7 @@ def fit_stream(
         fov: field of view along the longer side in degrees, instead of `focal`.
         init: where fits begin: "mean", or an initialiser's name; None as in the recipe.
         device: "auto", "cpu", "cuda" or "mps".
-        batch_size: people fitted at once; None for 64 on a CPU, and for what the first batch shows to fit on a GPU.
+        batch_size: people fitted at once; None for 128 on a CPU, and for what the first batch shows to fit on a GPU.
         model_dir: folder of licensed model files.
         meshes: whether results hold vertices and faces: 160 kB a person more than the 13 kB of the rest.
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
-from fitkit.fitting import free_memory
+from fitkit.fitting import CPU_PROBLEMS, free_memory
 from fitkit.keypoints.conventions import part_of
 from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.people import Person, fit_people
@@ -15,8 +15,6 @@ from fitkit.recipe import Recipe
 from fitkit.results import FitResult
 from fitkit.shared_focal import share_focals
 
-CPU_BATCH = 64
-"""People that a CPU fits at once: from here on none of them gets cheaper (`benchmarks/scaling.py`)."""
 PROBE = 64
 """People of the first batch on a GPU, whose memory says how many fit in."""
 GPU_BATCH = 4096
@@ -48,7 +46,7 @@ class Streamed:
 
     def fit(self, sets: Iterable[Sequence[Person]]) -> Iterator[list[FitResult]]:
         """Yield the results of each set of people, in order."""
-        batch = self.batch_size or (CPU_BATCH if self._free() is None else PROBE)
+        batch = self.batch_size or (CPU_PROBLEMS if self._free() is None else PROBE)
         probed = self.batch_size is not None or self._free() is None
         window: list[Sequence[Person]] = []
         for people in sets:
