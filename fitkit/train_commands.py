@@ -24,7 +24,7 @@ def train() -> None:
     show_default=True,
     help="Folder for the weights, their page and a sheet of samples.",
 )
-@click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser; 8000 take eight minutes of a core.")
+@click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser; 5000 take five minutes of a core.")
 @click.option("--seed", type=int, default=0, show_default=True, help="Of all random draws.")
 @click.option("--quiet", is_flag=True, help="Print problems only.")
 def prior(data: Path, out: Path, steps: int | None, seed: int, quiet: bool) -> None:

@@ -40,7 +40,7 @@ HALF = 16
 class Settings:
     """How to train."""
 
-    steps: int = 8000
+    steps: int = 5000
     """Of the optimiser."""
     seed: int = 0
     """Of all draws."""
