@@ -19,7 +19,7 @@ from fitkit.training.pose_prior import Frames, PoseAutoencoder, Settings, train
 from fitkit.training.pose_prior_report import measure, prior_of
 
 TINY = Settings(steps=3, batch=32, width=8, depth=1)
-REST = np.random.default_rng(0).normal(size=(22, 3))
+REST = 0.15 * np.random.default_rng(0).normal(size=(22, 3))
 
 
 def some_poses(frames: int = 400, columns: int = 66) -> np.ndarray:
@@ -133,15 +133,15 @@ def test_even_and_odd_columns_are_an_orthonormal_basis():
 
 def test_it_learns_and_the_same_seed_gives_the_same_weights():
     frames = frames_of(torch.from_numpy(some_poses())[:, 3:])
-    settings = Settings(steps=60, batch=64, width=16, depth=1)
+    settings = Settings(steps=60, batch=64, width=16, depth=1, rate=5e-3)
     losses: list[float] = []
     first = train(frames, skeleton(), settings, lambda step, parts: losses.append(parts["rotation"]))
     again = train(frames, skeleton(), settings)
-    assert len(losses) == 60 and losses[-1] < 0.8 * losses[0]
+    assert len(losses) == 60 and np.mean(losses[-10:]) < 0.9 * np.mean(losses[:10])
     for name, value in first.arrays().items():
         assert torch.equal(value, again.arrays()[name])
     report = measure(first, frames, frames, skeleton(), seed=0)
-    assert report.held_out.degrees < 8
+    assert report.held_out.degrees < 0.3 * report.angles[:, 0].mean()
     assert 0.5 < report.spread.mean() < 1.5
     prior, arrays = prior_of(first, report)
     assert all(value.dtype == torch.float16 for value in arrays.values())
@@ -170,7 +170,9 @@ def test_losses_vanish_for_what_they_ask_for():
     assert likeness(rotations[:2000]) < 1 < likeness(stiff)
 
 
-def test_the_command_writes_weights_that_a_recipe_can_use(tmp_path, capsys):
+def test_the_command_writes_weights_that_a_recipe_can_use(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("fitkit.training.pose_prior_run.SHOWN", 2)
+    monkeypatch.setattr("fitkit.training.pose_prior_report.SAMPLES", 500)
     np.savez(tmp_path / "walk.npz", poses=some_poses())
     out = tmp_path / "prior"
     assert cli.main(["train", "prior", str(tmp_path / "walk.npz"), "-o", str(out), "--steps", "2"]) == 0

@@ -47,7 +47,7 @@ class Poses:
         return Poses(*tensors, self.clip[rows.numpy()], self.orientation[rows])
 
 
-def is_held_out(source: str, clip: int) -> bool:
+def is_held_out(source: str, clip: int | str) -> bool:
     """Return whether a clip is kept from training: crc32("source/clip") is a multiple of 10."""
     return zlib.crc32(f"{source}/{clip}".encode()) % 10 == 0
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -53,11 +54,11 @@ def read_poses(path: Path, joints_rest: NDArray) -> Poses:
 def _read(path: Path, joints_rest: NDArray, several: bool) -> Poses | None:
     """Return one file's poses; None for one of several that holds none, such as AMASS' files of shapes."""
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
             names = set(file.files)
             poses = np.asarray(file["poses"]) if "poses" in names else None
             weight = np.asarray(file["weight"], np.float32) if "weight" in names else None
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         raise InputError(f"{path} cannot be read as an npz file of plain arrays.") from error
     if poses is None:
         if several:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -237,13 +236,9 @@ class _Losses:
 
 
 def _bfloat16_pays() -> bool:
-    """Return whether this processor multiplies half-precision matrices faster: old ones emulate them."""
-    seconds = []
-    for kind in (torch.float32, torch.bfloat16):
-        matrix = torch.randn(384, 384).to(kind)
-        matrix @ matrix
-        begin = time.perf_counter()
-        for _ in range(8):
-            matrix @ matrix
-        seconds.append(time.perf_counter() - begin)
-    return seconds[1] < 0.8 * seconds[0]
+    """Return whether this processor multiplies half-precision matrices itself: others emulate it, slowly.
+
+    Not found out by the clock, which a busy machine may turn: the same processor must give the same weights.
+    """
+    asked = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    return any(getattr(torch.cpu, name, bool)() for name in asked)
