@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from fitkit.api import detect, fit, fit_stream, load_model, load_result
     from fitkit.keypoints.containers import Keypoints
     from fitkit.keypoints.formats import read_keypoints, write_keypoints
+    from fitkit.prior_files import load_prior
     from fitkit.recipe import load_recipe
     from fitkit.results import FitResult
 
@@ -19,6 +20,7 @@ _PUBLIC = {
     "fit_stream": "fitkit.api",
     "load_model": "fitkit.api",
     "load_result": "fitkit.api",
+    "load_prior": "fitkit.prior_files",
     "load_recipe": "fitkit.recipe",
     "FitResult": "fitkit.results",
     "Keypoints": "fitkit.keypoints.containers",
@@ -34,6 +36,7 @@ __all__ = [
     "fit",
     "fit_stream",
     "load_model",
+    "load_prior",
     "load_recipe",
     "load_result",
     "read_keypoints",

@@ -20,8 +20,9 @@ JOINTS = (
     "left_elbow", "right_elbow", "left_wrist", "right_wrist",
 )  # fmt: skip
 SAMPLES = 20000
-LEAST_LEFT_OVER = 0.03
-"""Radians below which the deviation of what the decoder leaves over is not believed."""
+FLOOR = 0.08
+"""Radians added, in squares, to the deviation of what the decoder leaves over, as the other learned priors have it: so
+that evidence can move what the data hold still, and a fit gets past poses that are not quite anybody's."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +71,8 @@ class Report:
 
 @torch.no_grad()
 def left_over(reconstructed: Reconstruction) -> Float[Tensor, " 21"]:
-    """Return the deviations that a prior divides by: those measured, but not below a floor."""
-    return reconstructed.left_over.clamp_min(LEAST_LEFT_OVER)
+    """Return the deviations that a prior divides by: those measured, and a floor."""
+    return (reconstructed.left_over.square() + FLOOR**2).sqrt()
 
 
 @torch.no_grad()
