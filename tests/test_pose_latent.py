@@ -104,7 +104,7 @@ def test_a_fit_of_the_latent_finds_the_pose_and_returns_it_as_body_pose():
         pose = torch.as_tensor(result.params["body_pose"]).double()[None]
         again = decoder().decode(decoder().encode(pose))
         # What came out of the decoder goes through both networks nearly unchanged.
-        assert (again - pose).abs().max() < 0.3
+        assert (again - pose).abs().mean() < 0.1
         assert "pose_latent" not in result.params
 
 

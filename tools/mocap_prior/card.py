@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 TEXT = """# Learned pose priors
 
 `student.npz` ("student" in a recipe), `gaussian_mixture.npz` ("mixture") and `joint_limits.npz`
-("joint_limits"): plain arrays, no pickles. `vae.safetensors` ("vae") has a page of its own, `vae.md`. This page is written by the training script: {command}.
+("joint_limits"): plain arrays, no pickles. `vae.safetensors` ("vae") has a page of its own,
+`vae.md`. This page is written by the training script: {command}.
 
 ## Data
 
