@@ -255,10 +255,32 @@ class Watched:
 def test_only_accepted_rows_are_linearised_and_finished_rows_leave():
     objective, x0 = CASES["rosenbrock_2"]()
     watched = Watched(objective)
-    found = SOLVER.minimise(watched, x0)
+    found = replace(SOLVER, whole_up_to=0).minimise(watched, x0)
     assert sum(watched.linearised) == 4 + found.iterations.sum()
     assert int((found.evaluations - found.iterations).sum()) > 4, "none was rejected"
     assert watched.evaluated == sorted(watched.evaluated, reverse=True) and watched.evaluated[-1] == 1
+
+
+def test_small_batches_are_linearised_whole_with_the_same_answer():
+    objective, x0 = CASES["rosenbrock_2"]()
+    watched = Watched(objective)
+    found, alone = SOLVER.minimise(watched, x0), replace(SOLVER, whole_up_to=0).minimise(objective, x0)
+    assert sum(watched.linearised) > 4 + found.iterations.sum()
+    torch.testing.assert_close(found.x, alone.x, rtol=1e-12, atol=1e-12)
+    assert found.iterations.tolist() == alone.iterations.tolist()
+    assert found.status.tolist() == alone.status.tolist()
+
+
+def test_ends_without_a_gradient_are_the_same_for_a_linearisation_less():
+    objective, x0 = CASES["rosenbrock_2"]()
+    for setting in ({"max_iterations": 3}, {"change_tolerance": 0.5, "patience": 1}):
+        solver = replace(SOLVER, whole_up_to=0, **setting)
+        usual, spared = Watched(objective), Watched(objective)
+        reference, found = solver.minimise(usual, x0), replace(solver, end_gradient=False).minimise(spared, x0)
+        assert torch.equal(found.x, reference.x) and torch.equal(found.energy, reference.energy)
+        assert found.status.tolist() == reference.status.tolist()
+        assert found.iterations.tolist() == reference.iterations.tolist()
+        assert sum(spared.linearised) < sum(usual.linearised)
 
 
 def test_a_row_alone_is_linearised_at_the_tensor_where_it_was_evaluated():

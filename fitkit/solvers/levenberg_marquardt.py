@@ -23,6 +23,9 @@ from fitkit.solvers.resident import minimise_resident
 
 LOWEST_FACTOR = 0.1
 """Factor of the damping after a step that did what was foretold; Nielsen's 1/3 takes more steps to the end."""
+MOST = 0.8
+"""All rows are linearised where they were tried when more than this share of them moves: what the objective computed
+there serves again, and no row need be taken out of it."""
 TINY = 1e-30
 """Curvature of a row that has none, against damping of zero."""
 
@@ -56,6 +59,11 @@ class LevenbergMarquardt:
     """A row is STALLED when its step's Euclidean norm is at most this, `patience` times in a row (units of x)."""
     patience: int = 2
     """Consecutive small changes that end a row."""
+    end_gradient: bool = True
+    """Measure the gradient where rows end, too. Off, rows that end by small changes or at the budget are spared their
+    last linearisation, and the gradient told of them is that of the point before the last step."""
+    whole_up_to: int = 16
+    """Batches of at most this many rows are linearised whole, whichever rows move: what is small costs as much."""
     compact_share: float = 0.75
     """Finished rows leave the batch once at most this share of it is active."""
     compact_above: int = 1
@@ -72,7 +80,8 @@ class LevenbergMarquardt:
             progress: called as (iterations of the furthest row, rows still active).
 
         Returns:
-            The best finite point of every row, on x0's device; `gradient_norm` leaves out what bounds hold back.
+            The best finite point of every row, on x0's device; `gradient_norm` leaves out what bounds hold back (of
+            the point before the last step where `end_gradient` is off).
 
         Raises:
             TypeError: the objective cannot be linearised.
@@ -174,48 +183,85 @@ class _Run:
         ledger, (energy, foretold, _, factored) = self.ledger, seen
         decrease = ledger.energy[ledger.rows] - energy
         good = (decrease > 0) & (decrease >= self.solver.minimum_gain * foretold)
-        moved = self._move(np.flatnonzero(ledger.running & (factored > 0) & np.isfinite(energy) & good), trial)
+        better = np.flatnonzero(ledger.running & (factored > 0) & np.isfinite(energy) & good)
+        last = self._last(better, seen)
+        self._settle(better[last], trial)
+        moved = np.sort(np.concatenate([better[last], self._move(better[~last], trial)]))
         rejected = ledger.running.copy()
         rejected[moved] = False
         self._accept(moved, seen[:, moved])
         self._reject(np.flatnonzero(rejected), seen[:, rejected])
 
+    def _last(self, local: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Return which of the rows that step end there for sure, whatever the gradient is, where that matters."""
+        if self.solver.end_gradient:
+            return np.zeros(local.size, dtype=bool)
+        if self.trials >= self.solver.max_iterations:
+            return np.ones(local.size, dtype=bool)
+        return self.small_changes[local] + self._small(local, seen[:, local]) >= self.solver.patience
+
+    def _small(self, local: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """Return what to add to the rows' counts of small changes: 1, or what brings them back to 0."""
+        (energy, _, size, _), before = seen, self.ledger.energy[self.ledger.rows[local]]
+        small = before - energy <= self.solver.change_tolerance * np.maximum(np.abs(before), np.abs(energy))
+        small |= size <= self.solver.step_tolerance
+        return np.where(small, 1, -self.small_changes[local])
+
+    def _settle(self, local: np.ndarray, trial: Tensor) -> None:
+        """Move rows to their trial without linearising them there."""
+        if local.size == self.ledger.running.size:
+            self.position = trial
+        elif local.size:
+            index = self.ledger.on_device(local)
+            self.position = self.position.index_copy(0, index, trial[index])
+
     def _move(self, local: np.ndarray, trial: Tensor) -> np.ndarray:
         """Move rows to their trial and linearise them there; return those of them where that is finite."""
         if not local.size:
             return local
-        ledger, objective, moved, box = self.ledger, self.ledger.objective, trial, self.box
-        everything = local.size == ledger.running.size
-        if not everything:
-            index = ledger.on_device(local)
-            objective, moved, box = objective.select(index), trial[index], box and box.select(index)
-        at = _linearise(objective, moved)
-        _, norm, steepest = _measure(at, moved, box)
+        ledger, count = self.ledger, self.ledger.running.size
+        index = ledger.on_device(local)
+        if local.size == count or count <= self.solver.whole_up_to or local.size > MOST * count:
+            at = _linearise(ledger.objective, trial)
+            measured = _measure(at, trial, self.box)
+            norm, steepest = measured[1][local], measured[2][local]
+        else:
+            moved = trial[index]
+            at = _linearise(ledger.objective.select(index), moved)
+            _, norm, steepest = _measure(at, moved, self.box and self.box.select(index))
         usable = np.isfinite(norm) & np.isfinite(steepest)
         if not usable.all():
-            everything = False
             local, norm, steepest = local[usable], norm[usable], steepest[usable]
-            keep = ledger.on_device(np.flatnonzero(usable))
-            moved, at = moved[keep], at.select(keep)
-        if everything:
-            self.position, self.at = moved, at
-        else:
-            index = ledger.on_device(local)
-            self.position, self.at = self.position.index_copy(0, index, moved), self.at.replace(index, at)
+        self._take(at, trial, local, np.flatnonzero(usable))
         ledger.gradient_norm[ledger.rows[local]] = norm
         self.steepest[local] = steepest
         return local
 
+    def _take(self, at: Linearisation, trial: Tensor, local: np.ndarray, places: np.ndarray) -> None:
+        """Enter the trial and its linearisation for some rows, of all rows or of those at `places`."""
+        ledger, count = self.ledger, self.ledger.running.size
+        if local.size == count:
+            self.position, self.at = trial, at
+            return
+        index = ledger.on_device(local)
+        self.position = self.position.index_copy(0, index, trial[index])
+        if len(at.energy) == count:
+            others = np.ones(count, dtype=bool)
+            others[local] = False
+            rest = ledger.on_device(np.flatnonzero(others))
+            self.at = at.replace(rest, self.at.select(rest))
+        else:
+            at = at if len(at.energy) == local.size else at.select(ledger.on_device(places))
+            self.at = self.at.replace(index, at)
+
     def _accept(self, local: np.ndarray, seen: np.ndarray) -> None:
         """Enter the rows that have moved, end those that are done, and trust the others' linearisation by its merit."""
-        ledger, solver, (energy, foretold, size, _) = self.ledger, self.solver, seen
+        ledger, solver, (energy, foretold, _, _) = self.ledger, self.solver, seen
         rows = ledger.rows[local]
         before = ledger.energy[rows]
-        small = before - energy <= solver.change_tolerance * np.maximum(np.abs(before), np.abs(energy))
-        small |= size <= solver.step_tolerance
+        self.small_changes[local] += self._small(local, seen)
         ledger.energy[rows] = energy
         ledger.iterations[rows] += 1
-        self.small_changes[local] = np.where(small, self.small_changes[local] + 1, 0)
         self.promise[local] = 0.0
         self.growth[local] = 2.0
         gain = (before - energy) / foretold
