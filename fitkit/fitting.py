@@ -32,6 +32,7 @@ CPU_BLOCK = 12 << 20
 anew from the system at every step, so that a row of many costs half as much again."""
 _SCALES = {"global_orient": 0.3, "body_pose": 0.3, "left_hand_pose": 0.3, "right_hand_pose": 0.3, "jaw_pose": 0.2}
 """Size of a usual step of each leaf, by which the solver's variables are of one magnitude; 1 for all others."""
+ALWAYS, BELIEVED, UNBELIEVED = OCCASIONS = ("always", "believed", "unbelieved")
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,9 @@ class Stage:
     """How many hypotheses of each problem go on to the next stage, those of least energy; 0 for all."""
     propose: Initialiser | None = None
     """Widens each hypothesis, as the problem's start, by further ones before the stage; None for no more."""
+    when: str = ALWAYS
+    """For which starts the stage is meant: all, those whose initialiser says how sure it is, or those where none does:
+    one of `OCCASIONS`."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,8 @@ def fit(
     begun = replace(problem.select(rows), start=proposal.parameters, belief=proposal.belief, camera=camera)
     with torch.no_grad():
         begun = replace(begun, start=in_sight(begun, begun.start))
+    occasion = UNBELIEVED if begun.belief is None else BELIEVED
+    stages = [stage for stage in stages if stage.when in (ALWAYS, occasion)]
     if rows.device.type != "cpu" or problems <= CPU_PROBLEMS:
         return _minimised(begun, kept, stages, progress)
     # Even parts: a small remainder would cost more each.

@@ -17,7 +17,7 @@ import yaml
 from fitkit.camera import DEFAULT_FIELD_OF_VIEW
 from fitkit.energy import WeightedTerm
 from fitkit.errors import InputError, UsageError
-from fitkit.fitting import Stage
+from fitkit.fitting import ALWAYS, OCCASIONS, Stage
 from fitkit.initialisers import INITIALISERS, PROPOSERS
 from fitkit.models.skeletons import LEAVES
 from fitkit.problem import Initialiser
@@ -151,8 +151,8 @@ def parse_recipe(content: str, name: str) -> Recipe:
     """Return the recipe that a yaml text describes.
 
     Keys: `initialiser`, `camera`, `model`, `solver` and `terms` (settings that all stages share), and `stages`, a list
-    of mappings with `name`, `free`, `keep`, `propose`, `solver` and `terms`; settings of the last two override the
-    shared ones. A term takes its class from its key, or from `term` where the key is another; `weight` multiplies it
+    of mappings with `name`, `free`, `keep`, `propose`, `when`, `solver` and `terms`; settings of the last two override
+    the shared ones. A term takes its class from its key, or from `term` where the key is another; `weight` multiplies it
     (0 turns it off).
     """
     data = _mapping(yaml.safe_load(content), "the file")
@@ -179,14 +179,16 @@ def parse_recipe(content: str, name: str) -> Recipe:
 def _stage(entry: Any, number: int, shared: dict[str, dict[str, Any]], solver: dict[str, Any]) -> Stage:
     where = f"stages[{number}]"
     data = _mapping(entry, where)
-    _known(data, ("name", "free", "keep", "propose", "solver", "terms"), where)
+    _known(data, ("name", "free", "keep", "propose", "when", "solver", "terms"), where)
     own = _mapping(data.get("terms", {}), f"{where}.terms")
     terms = []
     for key in dict.fromkeys([*shared, *own]):
         settings = shared.get(key, {}) | _mapping(own.get(key, {}), f"{where}.terms.{key}")
         terms.append(_term(key, settings, f"{where}.terms.{key}"))
     chosen = {"name": "lbfgs"} | solver | _mapping(data.get("solver", {}), f"{where}.solver")
-    stage = {"free": [], "keep": 0} | data
+    stage = {"free": [], "keep": 0, "when": ALWAYS} | data
+    if stage["when"] not in OCCASIONS:
+        raise InputError(f"{where}.when must be one of {', '.join(OCCASIONS)}; got {stage['when']!r}.")
     free = _convert(tuple[str, ...], stage["free"], f"{where}.free")
     _known(dict.fromkeys(free), LEAVES, f"{where}.free")
     if {"body_pose", "pose_latent"} <= set(free):
@@ -197,7 +199,7 @@ def _stage(entry: Any, number: int, shared: dict[str, dict[str, Any]], solver: d
     made = _plug_in(SOLVERS, chosen, f"{where}.solver")
     wider = _mapping(data.get("propose"), f"{where}.propose")
     propose = _plug_in(PROPOSERS, wider, f"{where}.propose") if wider else None
-    return Stage(str(stage.get("name", number)), free, tuple(terms), made, keep, propose)
+    return Stage(str(stage.get("name", number)), free, tuple(terms), made, keep, propose, stage["when"])
 
 
 def _term(key: str, settings: dict[str, Any], where: str) -> WeightedTerm:
@@ -293,6 +295,7 @@ def _resolved(recipe: Recipe) -> dict[str, Any]:
             propose = {"propose": {"name": _name_of(PROPOSERS, stage.propose)} | _settings(stage.propose)}
         stages.append(
             {"name": stage.name, "free": list(stage.free), "keep": stage.keep, "solver": solver, "terms": terms}
+            | ({"when": stage.when} if stage.when != ALWAYS else {})
             | propose
         )
     return {

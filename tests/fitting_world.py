@@ -23,6 +23,7 @@ from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 from fitkit.people import Person, make_problem
 from fitkit.prior_files import load_prior, prior_names
+from fitkit.regressor_files import REGRESSORS, load_regressor
 from fitkit.problem import Problem
 from fitkit.recipe import Recipe, load_recipe, parse_recipe
 
@@ -76,7 +77,9 @@ def problem_of(keypoints: list[Keypoints], kind: str = "anny", start: Parameters
     plain = parse_recipe("initialiser: {name: frontal}\nstages: [{}]", "plain")
     problem = make_problem(people, model_of(kind), plain)
     start = problem.start.replace(dict(start or {}))
-    return replace(problem, start=start, priors={name: load_prior(name) for name in prior_names()})
+    priors = {name: load_prior(name) for name in prior_names()}
+    regressors = {name: load_regressor(name) for name in REGRESSORS}
+    return replace(problem, start=start, priors=priors, regressors=regressors)
 
 
 def with_world(keypoints: list[Keypoints], parameters: Parameters, kind: str = "anny") -> list[Keypoints]:

@@ -23,7 +23,7 @@ from fitkit.energy import WeightedTerm
 from fitkit.fitting import Fit, Stage, fit
 from fitkit.keypoints.containers import Keypoints
 from fitkit.parameters import Parameters
-from fitkit.problem import Problem, Proposal
+from fitkit.problem import Belief, Problem, Proposal
 from fitkit.recipe import Recipe, load_recipe
 from fitkit.solvers import SOLVERS
 from fitkit.solvers.base import Status
@@ -281,6 +281,23 @@ def test_only_free_leaves_move():
     found = fit(problem, _Proposals((0.3,)), [_stage()])
     for name in problem.start:
         assert torch.equal(found.parameters[name], problem.start[name]) == (name != "transl")
+
+
+@pytest.mark.parametrize("believed", [True, False])
+def test_a_stage_may_be_for_starts_of_one_kind_alone(believed):
+    problem = _placed()
+    starts = _Proposals((0.3,))
+
+    def propose(problem: Problem) -> Proposal:
+        proposal = starts(problem)
+        mean, whitening = torch.zeros(2, 1, 63).double(), torch.eye(63).double().expand(2, 1, 63, 63)
+        belief = Belief(("body_pose",), (63,), mean, whitening) if believed else None
+        return replace(proposal, belief=belief)
+
+    for when, runs in (("always", True), ("believed", believed), ("unbelieved", not believed)):
+        stages = [_stage(iterations=0), replace(_stage(when=when), name="second")]
+        found = fit(problem, propose, stages)
+        assert bool((found.iterations > 0).all()) == runs, when
 
 
 def test_terms_of_weight_zero_are_left_out():

@@ -27,6 +27,7 @@ from fitkit.initialisers.geometric import GeometricInitialiser
 from fitkit.keypoints.containers import Keypoints
 from fitkit.parameters import Parameters
 from fitkit.problem import Problem
+from fitkit.recipe import configurable
 from fitkit.size import pixels_per_metre
 
 UPPER = ("nose", "eye", "ear", "neck", "shoulder", "elbow", "wrist")
@@ -42,6 +43,11 @@ def _angles(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
     """Angles in degrees between rotation vectors."""
     turn = roma.rotvec_to_rotmat(first).transpose(-1, -2) @ roma.rotvec_to_rotmat(second)
     return roma.rotmat_to_rotvec(turn).norm(dim=-1).rad2deg()
+
+
+def _made(name: str):
+    cls = INITIALISERS.get(name)
+    return cls(pose="mixture") if "pose" in configurable(cls) else cls()
 
 
 def _hypotheses(initialiser, problem: Problem) -> tuple[Parameters, int]:
@@ -67,7 +73,7 @@ def _errors(problem: Problem, truth: Parameters, initialiser=None) -> tuple[torc
 def test_proposals_are_finite_parameters_of_the_models_layout(name, kind):
     people = people_of(kind, 3)
     problem = problem_of(people.keypoints, kind)
-    found, count = _hypotheses(INITIALISERS.get(name)(pose="mixture"), problem)
+    found, count = _hypotheses(_made(name), problem)
     assert {leaf.name: leaf.size for leaf in problem.model.layout} == {k: v.shape[2] for k, v in found.items()}
     assert all(bool(leaf.isfinite().all()) for leaf in found.values())
     assert found["transl"].shape == (3 * count, 1, 3) and bool((found["transl"][..., 2] > 0).all())
@@ -77,7 +83,7 @@ def test_proposals_are_finite_parameters_of_the_models_layout(name, kind):
 def test_a_row_alone_is_the_row_among_others(name):
     people = people_of("anny", 4)
     problem = problem_of(with_world(people.keypoints, people.parameters))
-    initialiser = INITIALISERS.get(name)(pose="mixture")
+    initialiser = _made(name)
     together, count = _hypotheses(initialiser, problem)
     for row in range(4):
         alone, _ = _hypotheses(initialiser, problem.select(torch.tensor([row])))
@@ -99,7 +105,7 @@ def test_poor_evidence_still_gives_a_finite_start(name, case):
         "far away": replace(good, points=good.points + 1e6),
         "only a hand": keep_only(good, lambda name: name.startswith("left_hand") or "left_index" in name),
     }[case]
-    found, _ = _hypotheses(INITIALISERS.get(name)(pose="mixture"), problem_of([keypoints]))
+    found, _ = _hypotheses(_made(name), problem_of([keypoints]))
     assert all(bool(leaf.isfinite().all()) for leaf in found.values())
 
 
@@ -184,7 +190,7 @@ def test_a_senseless_number_of_hypotheses_is_refused(count):
 @pytest.mark.parametrize("name", INITIALISERS.names())
 def test_the_resolution_of_the_picture_does_not_matter(name):
     pictures = pictures_of(standing_people([-120, 0, 80]))
-    initialiser = INITIALISERS.get(name)(pose="mixture")
+    initialiser = _made(name)
     found, _ = _hypotheses(initialiser, problem_of(pictures))
     other, _ = _hypotheses(initialiser, problem_of([scaled(one, 2.0) for one in pictures]))
     for leaf in found:

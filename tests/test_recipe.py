@@ -176,6 +176,7 @@ MISTAKES = {
     "a leaf that is no text": ({"stages": [{"free": [3]}]}, r"stages\[0\].free must be str; got 3"),
     "a keep that is no number": ({"stages": [{"free": [], "keep": "all"}]}, r"stages\[0\].keep must be int; got 'all'"),
     "a negative keep": ({"stages": [{"free": [], "keep": -1}]}, r"stages\[0\].keep.*got -1"),
+    "an unknown occasion": ({"stages": [{"free": [], "when": "never"}]}, r"stages\[0\].when must be.*got 'never'"),
     "a setting that is a flag": ({"solver": {"max_iterations": True}}, "max_iterations must be int; got True"),
     "an unknown term": ({"terms": {"reprojektion": {}}}, "Unknown term 'reprojektion'.*'reprojection'"),
     "an unknown setting of a term": ({"terms": {"reprojection": {"deviaton": 1}}}, "'deviaton'.*'deviation'"),

@@ -97,7 +97,7 @@ class _Block(nn.Module):
 
 def rotations_of(values: Float[Tensor, "M _"]) -> Float[Tensor, "M J 3 3"]:
     """Return rotation matrices from six numbers each: two columns, made orthonormal (Zhou et al. 2019)."""
-    first, second = values.unflatten(-1, (-1, 2, 3)).float().unbind(-2)
+    first, second = values.unflatten(-1, (-1, 2, 3)).unbind(-2)
     x = nn.functional.normalize(first, dim=-1)
     y = nn.functional.normalize(second - (x * second).sum(-1, keepdim=True) * x, dim=-1)
     return torch.stack([x, y, torch.linalg.cross(x, y)], dim=-1)

@@ -86,7 +86,8 @@ class KeypointRegressor:
     def __call__(self, problem: Problem, hypotheses: int) -> Proposal:
         """Return the mean of what the network thinks, then its likeliest further hypotheses, for each problem."""
         view = view_of(problem)
-        self.network.to(view.points.device)
+        # In the problem's own precision: a person's proposal is then the same whoever else is in the batch.
+        self.network.to(view.points)
         with torch.no_grad():
             found = _ranked(estimate(self.network, view, self.mirrored), hypotheses)
         problems, bodies = problem.observations.points.shape[:2]
@@ -199,16 +200,16 @@ def view_of(problem: Problem) -> View:
     observed, camera = problem.observations, problem.camera
     theirs, ours = placed(observed.names)
     rows = observed.points.shape[0] * observed.points.shape[1]
-    points = torch.zeros(rows, len(VOCABULARY), 2, device=observed.points.device)
-    confidence = torch.zeros(rows, len(VOCABULARY), device=observed.points.device)
-    points[:, ours] = observed.points.flatten(0, 1)[:, theirs].float()
-    confidence[:, ours] = observed.confidence.flatten(0, 1)[:, theirs].float()
+    points = observed.points.new_zeros(rows, len(VOCABULARY), 2)
+    confidence = observed.confidence.new_zeros(rows, len(VOCABULARY))
+    points[:, ours] = observed.points.flatten(0, 1)[:, theirs]
+    confidence[:, ours] = observed.confidence.flatten(0, 1)[:, theirs]
     finite = torch.isfinite(points).all(-1)
     points = torch.where(finite[..., None], points, 0.0)
-    size = camera.image_size.flatten(0, 1).float()
+    size = camera.image_size.flatten(0, 1)
     known = problem.focal_known
     told = torch.ones(rows, dtype=torch.bool, device=points.device) if known is None else known.flatten()
-    return View(points, confidence * finite, _guessed(camera.intrinsics.flatten(0, 1).float(), size, told), size, told)
+    return View(points, confidence * finite, _guessed(camera.intrinsics.flatten(0, 1), size, told), size, told)
 
 
 def _guessed(
