@@ -57,6 +57,18 @@ class Linear:
 
 
 @dataclass(frozen=True)
+class Squared:
+    """What linearised residuals add up to, for terms that know it without the residuals' Jacobian."""
+
+    slope: Float[Tensor, "B C"]
+    """J^T r, as in `Linear`."""
+    curvature: Float[Tensor, "B C C"]
+    """J^T J."""
+    columns: slice
+    """Which of the packed free values."""
+
+
+@dataclass(frozen=True)
 class Diagonal:
     """Residuals that each depend on one free value, in order."""
 
@@ -88,7 +100,7 @@ _APART = 1e-3
 """Distance (radians, metres) over which the curvature of a term that is no sum of squares is measured."""
 _Place = tuple[int, int, int]
 """First column of a leaf, number of its bodies, and size."""
-Linearised = Linear | Diagonal | AtPoints
+Linearised = Linear | Squared | Diagonal | AtPoints
 """What a term's linearisation is made of."""
 
 
@@ -226,6 +238,9 @@ class Chart:
                 points.append((weight, part))
             elif isinstance(part, Diagonal):
                 diagonals.append((weight, part))
+            elif isinstance(part, Squared):
+                total[:, size, part.columns].add_(part.slope, alpha=2 * weight)
+                total[:, part.columns, part.columns].add_(part.curvature, alpha=2 * weight)
             else:
                 residual = (2 * weight) * part.residual[:, None]
                 total[:, size, part.columns].add_(torch.bmm(residual, part.jacobian)[:, 0])

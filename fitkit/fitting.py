@@ -100,8 +100,8 @@ class _StageObjective:
     def linearise(self, x: Float[Tensor, "B D"]) -> Linearisation:
         scene, energy = self._evaluated(x)
         gradient, curvature = self.energy.normal_equations(scene, Chart(scene, self.free))
-        scaled = curvature * self.scale[:, :, None] * self.scale[:, None, :]
-        return Linearisation(energy, gradient * self.scale, scaled)
+        curvature.mul_(self.scale[:, :, None]).mul_(self.scale[:, None, :])
+        return Linearisation(energy, gradient * self.scale, curvature)
 
     def _evaluated(self, x: Float[Tensor, "B D"]) -> tuple[Scene, Float[Tensor, " B"]]:
         if not self.last or self.last[0][0] is not x:

@@ -27,6 +27,15 @@ class PosePrior(Protocol):
 
 
 @runtime_checkable
+class SquaredPosePrior(PosePrior, Protocol):
+    """A prior that knows the products of its residuals' derivatives, without the derivatives."""
+
+    def squared(self, body_pose: Float[Tensor, "M 63"]) -> tuple[Float[Tensor, "M 63"], Float[Tensor, "M 63 63"]]:
+        """Return J^T r and J^T J of the residuals r and their derivatives J that `linearise` returns."""
+        ...
+
+
+@runtime_checkable
 class LatentPosePrior(PosePrior, Protocol):
     """A prior that has a latent space, whose vectors are normal: |z|^2 is twice their negative log density."""
 

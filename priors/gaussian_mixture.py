@@ -42,6 +42,7 @@ class GaussianMixturePosePrior:
         offsets = -2 * (torch.linalg.slogdet(whitening.double()).logabsdet + weights.double().log())
         tensors = (means, whitening, (offsets - offsets.min()).to(means), weights / weights.sum())
         self._constants = {(means.device, means.dtype): tensors}
+        self._precisions: dict[tuple[torch.device, torch.dtype], Tensor] = {}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor]) -> GaussianMixturePosePrior:
@@ -103,6 +104,26 @@ class GaussianMixturePosePrior:
         along = (white[:, None, :] @ whitening)[:, 0]
         jacobian = scale[:, None, None] * whitening + (bend[:, None] * white)[:, :, None] * along[:, None, :]
         return residual, torch.cat([jacobian, torch.zeros_like(jacobian[:, :1])], dim=1)
+
+    def squared(self, body_pose: Float[Tensor, "M 63"]) -> tuple[Float[Tensor, "M 63"], Float[Tensor, "M 63 63"]]:
+        """Return J^T r and J^T J of what `linearise` returns: W^T W, bent along W^T z, where z is the deviation."""
+        means, whitening, _, _ = self._like(body_pose)
+        key = (body_pose.device, body_pose.dtype)
+        if key not in self._precisions:
+            self._precisions[key] = whitening.mT @ whitening
+        precision = self._precisions[key]
+        if len(means) > 1:
+            chosen = self.component(body_pose)
+            precision, offset = precision[chosen], body_pose - means[chosen]
+            along = torch.bmm(precision, offset[..., None])[..., 0]
+        else:
+            offset = body_pose - means
+            along = offset @ precision[0]
+        squared = (along * offset).sum(-1, keepdim=True).clamp_min(1e-9)
+        tail = self._tail(squared)
+        slope = 1.0 if self._degrees == float("inf") else (self._degrees + 63) / (self._degrees + squared)
+        bend = (slope - tail) / squared * (1 + slope / tail)
+        return slope * along, torch.baddbmm(tail[..., None] * precision, (bend * along)[..., None], along[:, None])
 
     def _evaluate(
         self, body_pose: Float[Tensor, "M 63"]

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from fitkit.camera import Camera, pinhole
-from fitkit.chart import AtPoints, Chart, Diagonal, Linear, tangents
+from fitkit.chart import AtPoints, Chart, Diagonal, Linear, Squared, tangents
 from fitkit.energy import Energy, ResidualTerm, Term, WeightedTerm
 from fitkit.models.route_builder import cluster
 from fitkit.parameters import Parameters
@@ -176,16 +176,21 @@ def test_all_kinds_of_parts_add_up():
     whole = torch.randn(PROBLEMS, 5, chart.size, dtype=torch.float64)
     slopes = torch.rand(20, dtype=torch.float64)
     r = [torch.randn(PROBLEMS, n, dtype=torch.float64) for n in (5, 20)]
+    summed = torch.randn(PROBLEMS, 6, 4, dtype=torch.float64)
+    behind = torch.randn(PROBLEMS, 6, 1, dtype=torch.float64)
     direction = torch.randn(PROBLEMS, 1, 1, 1, 3, dtype=torch.float64)
     at = torch.randn(PROBLEMS, 1, 1, 1, dtype=torch.float64)
     parts = [
         Linear(r[0], whole, slice(0, 23)),
         Diagonal(r[1], slopes, slice(3, 23)),
         AtPoints(("nose",), at, direction),
+        Squared((summed.mT @ behind)[..., 0], summed.mT @ summed, slice(2, 6)),
     ]
+    summed = torch.nn.functional.pad(summed, (2, chart.size - 6))
     diagonal = torch.diag_embed(torch.cat([torch.zeros(3), slopes]))[3:].expand(PROBLEMS, -1, -1)
     point = direction[:, 0, 0] @ chart.landmarks(("nose",))[:, 0, 0]
-    jacobian, residual = torch.cat([whole, diagonal, point], 1), torch.cat([*r, at[:, 0, 0]], 1)
+    jacobian = torch.cat([whole, diagonal, point, summed], 1)
+    residual = torch.cat([*r, at[:, 0, 0], behind[..., 0]], 1)
     assert_normal_equations(chart, parts, jacobian, residual)
 
 

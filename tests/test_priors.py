@@ -120,6 +120,20 @@ def mixture(degrees: float) -> GaussianMixturePosePrior:
     return GaussianMixturePosePrior(means, whitening, torch.tensor([0.7, 0.3]), degrees)
 
 
+@pytest.mark.parametrize("degrees", [4.0, float("inf")])
+@pytest.mark.parametrize("spread", [1e-6, 0.4, 3.0])
+def test_the_derivatives_products_are_those_of_the_derivatives(degrees, spread):
+    for prior in (
+        mixture(degrees),
+        GaussianMixturePosePrior(torch.zeros(1, 63), torch.rand(1, 63, 63), torch.ones(1), degrees),
+    ):
+        pose = prior.modes[:1].double() + spread * torch.randn(5, 63, dtype=torch.float64)
+        residual, jacobian = prior.linearise(pose)
+        slope, curvature = prior.squared(pose)
+        torch.testing.assert_close(slope, (jacobian.mT @ residual[..., None])[..., 0], rtol=1e-8, atol=1e-9)
+        torch.testing.assert_close(curvature, jacobian.mT @ jacobian, rtol=1e-8, atol=1e-8)
+
+
 def test_the_likeliest_component_is_chosen_with_weights_and_normalisers():
     prior = mixture(float("inf"))
     scales = [torch.distributions.Normal(-1.0, 1.0), torch.distributions.Normal(1.0, 0.5)]

@@ -138,7 +138,8 @@ class SMPLFamilyModel:
             ends = [(None, point) if isinstance(point, str) else point for point in unique]
             names = tuple(dict.fromkeys(name for pair in ends for name in pair if name is not None))
             numbered = [(None if a is None else names.index(a), names.index(b)) for a, b in ends]
-            plan = between(self.plan(names), numbered)
+            # Of landmarks alone the plan is theirs, so that a body has placed its points already.
+            plan = self.plan(names) if all(a is None for a, _ in ends) else between(self.plan(names), numbered)
             skeleton = Skeleton(self.tree, self.shape.J_shapedirs)
             layout = RouteBuilder(plan, skeleton, self._free(leaves), [start is not None for start, _ in ends])
             place = {point: k for k, point in enumerate(unique)}
@@ -211,6 +212,7 @@ class SMPLFamilyBody(Body):
         self._parameters = parameters
         self._problems = next(iter(parameters.values())).shape[0]
         self._bodies = max(leaf.shape[1] for leaf in parameters.values())
+        self._placed_last: tuple[LandmarkPlan, Tensor] | None = None
 
     def _rows(self, leaf: Tensor) -> Float[Tensor, "M S"]:
         return leaf.expand(-1, self._bodies, -1).reshape(self._problems * self._bodies, -1)
@@ -267,16 +269,20 @@ class SMPLFamilyBody(Body):
     def landmarks(self, names: Sequence[str]) -> Float[Tensor, "B N K 3"]:
         """Return named surface points and joints in world axes, metres, without skinning the mesh."""
         plan = self._model.plan(tuple(names))
-        pairs = plan.placed(plan.points(self._shape, self._pose_feature), *self._posed)
-        return self._stacked(plan.gathered(pairs)) + self._parameters["transl"][..., None, :]
+        return self._stacked(plan.gathered(self._placed(plan))) + self._parameters["transl"][..., None, :]
+
+    def _placed(self, plan: LandmarkPlan) -> Float[Tensor, "M Q 3"]:
+        """Return the contribution of each of a plan's pairs to its point, metres; the last plan's are kept."""
+        if self._placed_last is None or self._placed_last[0] is not plan:
+            self._placed_last = plan, plan.placed(plan.points(self._shape, self._pose_feature), *self._posed)
+        return self._placed_last[1]
 
     def pull_back(
         self, points: tuple[Point, ...], rows: Float[Tensor, "B N R X"], leaves: tuple[str, ...]
     ) -> list[Block]:
         """Return the derivatives of rows, which are directions at points, as `chart.DifferentiableBody` says."""
         route = self._model.route(points, leaves)
-        pairs = route.plan.placed(route.plan.points(self._shape, self._pose_feature), *self._posed)
-        state = PosedState(*self._posed, self._rotations, self._rotation_vectors, pairs)
+        state = PosedState(*self._posed, self._rotations, self._rotation_vectors, self._placed(route.plan))
         derivatives = RowDerivatives(route, state, rows.flatten(0, 1))
         rows_of = route.rows.split([*route.row_sizes, len(route.partial_joints)])
         return [

@@ -7,10 +7,10 @@ from dataclasses import dataclass, replace
 from jaxtyping import Float
 from torch import Tensor
 
-from fitkit.chart import Chart, Linear, Linearised
+from fitkit.chart import Chart, Linear, Linearised, Squared
 from fitkit.energy import ResidualTerm, evidence
 from fitkit.errors import UsageError
-from fitkit.priors.base import PosePrior
+from fitkit.priors.base import PosePrior, SquaredPosePrior
 from fitkit.problem import Problem
 from fitkit.registry import did_you_mean
 from fitkit.scene import Scene
@@ -43,16 +43,21 @@ class PosePriorTerm(ResidualTerm):
         return shared.unflatten(0, pose.shape[:2]).flatten(1)
 
     def linearise(self, scene: Scene, chart: Chart) -> list[Linearised]:
-        """Return the prior's residuals and their Jacobian, body by body."""
+        """Return the prior's residuals and their Jacobian, or the products of these, body by body."""
         columns = chart.columns("body_pose")
         if columns is None:
             return []
         assert self.loaded is not None
         pose = scene.parameters["body_pose"]
-        residual, slopes = self.loaded.linearise(pose[..., :SHARED_JOINTS].flatten(0, 1))
-        residuals, jacobians = (part.unflatten(0, pose.shape[:2]).unbind(1) for part in (residual, slopes))
+        shared = pose[..., :SHARED_JOINTS].flatten(0, 1)
+        kind: type[Linear | Squared] = Linear
+        if isinstance(self.loaded, SquaredPosePrior):
+            kind, found = Squared, self.loaded.squared(shared)
+        else:
+            found = self.loaded.linearise(shared)
+        firsts, seconds = (part.unflatten(0, pose.shape[:2]).unbind(1) for part in found)
         starts = range(columns.start, columns.stop, pose.shape[2])
         return [
-            Linear(residual, jacobian, slice(start, start + SHARED_JOINTS))
-            for residual, jacobian, start in zip(residuals, jacobians, starts, strict=True)
+            kind(first, second, slice(start, start + SHARED_JOINTS))
+            for first, second, start in zip(firsts, seconds, starts, strict=True)
         ]
