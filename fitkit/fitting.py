@@ -101,7 +101,7 @@ class _StageObjective:
         scene, energy = self._evaluated(x)
         gradient, curvature = self.energy.normal_equations(scene, Chart(scene, self.free))
         curvature.mul_(self.scale[:, :, None]).mul_(self.scale[:, None, :])
-        return Linearisation(energy, gradient * self.scale, curvature)
+        return Linearisation(energy, gradient * self.scale, curvature, owned=True)
 
     def _evaluated(self, x: Float[Tensor, "B D"]) -> tuple[Scene, Float[Tensor, " B"]]:
         if not self.last or self.last[0][0] is not x:

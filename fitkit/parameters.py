@@ -78,10 +78,10 @@ class Parameters(Mapping[str, Tensor]):
     def unpack(self, names: Sequence[str], values: Float[Tensor, "B D"]) -> Parameters:
         """Return a copy whose named leaves are taken from the rows that `pack` with the same names would give."""
         widths = [self._leaves[name].shape[1] * self._leaves[name].shape[2] for name in names]
-        pieces = torch.split(values, widths, dim=1)
+        pieces = values.split_with_sizes(widths, dim=1)
         leaves = dict(self._leaves)
         for name, piece in zip(names, pieces, strict=True):
-            leaves[name] = piece.unflatten(1, self._leaves[name].shape[1:])
+            leaves[name] = piece.reshape(values.shape[0], *self._leaves[name].shape[1:])
         return Parameters(leaves)
 
     def replace(self, leaves: Mapping[str, Tensor]) -> Parameters:

@@ -49,9 +49,9 @@ def left_jacobian_transposed(rotation_vectors: Float[Tensor, "M J 3"]) -> Float[
     # Of a tiny angle the quotient is wrong, and multiplied by its square.
     along = (1 - even) / angle.square().clamp_min(torch.finfo(angle.dtype).tiny) * rotation_vectors
     outer = (along[..., None] * rotation_vectors[..., None, :]).flatten(2)
-    x, y, z = odd.split(1, dim=-1)
+    x, y, z = odd.split_with_sizes((1, 1, 1), dim=-1)
     rest = torch.cat([even, -z, y, z, even, -x, -y, x, even], dim=-1)
-    return (outer + rest).unflatten(2, (3, 3))
+    return (outer + rest).view(*rotation_vectors.shape, 3)
 
 
 def cross_matrix(vectors: Float[Tensor, "... 3"]) -> Float[Tensor, "... 3 3"]:
@@ -80,21 +80,23 @@ class RowDerivatives:
         values = rows.index_select(1, route.rows).mT.contiguous()
         own = values[..., : sum(route.row_sizes)]
         directions = own[:, :3]
-        self.directions = directions.split(route.row_sizes, dim=2)
-        self.moved = (directions * route.transl).split(route.row_sizes, dim=2)
-        self.beside = own[:, 3:].split(route.row_sizes, dim=2)
-        *self.wrenches, carried = _wrenches(route, state, values[:, :3]).split(
+        self.directions = directions.split_with_sizes(route.row_sizes, dim=2)
+        self.moved = (directions * route.transl).split_with_sizes(route.row_sizes, dim=2)
+        self.beside = own[:, 3:].split_with_sizes(route.row_sizes, dim=2)
+        *self.wrenches, carried = _wrenches(route, state, values[:, :3]).split_with_sizes(
             [*route.row_sizes, len(route.partial_joints)], dim=2
         )
         twists = _twists(self.axes @ into_above, state.positions)
-        self.twists = twists.flatten(1, 2).index_select(1, route.twists).split(route.twist_sizes, dim=1)
+        self.twists = twists.flatten(1, 2).index_select(1, route.twists).split_with_sizes(route.twist_sizes, dim=1)
         partial = twists.index_select(1, route.partial_joints) @ carried.mT[..., None]
-        self.partial = partial.flatten(1).split(route.partial_sizes, dim=1)
-        self.frames = into_above.index_select(1, route.chain_joints).flatten(1, 2).split(route.chain_sizes, dim=1)
+        self.partial = partial.flatten(1).split_with_sizes(route.partial_sizes, dim=1)
+        self.frames = (
+            into_above.index_select(1, route.chain_joints).flatten(1, 2).split_with_sizes(route.chain_sizes, dim=1)
+        )
         frames = state.rotations.index_select(1, route.pair_joints)
         along = rows[..., None, :3].index_select(1, route.pair_rows) @ frames
         x, y, z = along.permute(3, 0, 2, 1).contiguous().unbind(0)
-        self.in_frames = [axis.split(route.pair_sizes, dim=2) for axis in (x, y, z)]
+        self.in_frames = [axis.split_with_sizes(route.pair_sizes, dim=2) for axis in (x, y, z)]
 
     def of(self, number: int) -> Float[Tensor, "M C R"]:
         """Return the derivative of a group's rows with respect to its columns, then what came beside the directions."""
@@ -105,7 +107,7 @@ class RowDerivatives:
             turned.flatten(1).scatter_(1, group.places.expand(len(turned), -1), self.partial[number])
         if group.correctives is not None:
             self._correct(turned, group.correctives)
-        single, *spaces = turned.split(group.twist_sizes, dim=1)
+        single, *spaces = turned.split_with_sizes(group.twist_sizes, dim=1)
         pieces = [single]
         if group.transl:
             pieces.append(self.moved[number])

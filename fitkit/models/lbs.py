@@ -71,9 +71,9 @@ def rotation_matrices(rotation_vectors: Float[Tensor, "M J 3"]) -> Float[Tensor,
     bend = 0.5 * torch.sinc(angle / (2 * math.pi)).square()
     cosine = 1 - bend * squared
     outer = ((bend * rotation_vectors)[..., None] * rotation_vectors[..., None, :]).flatten(-2)
-    x, y, z = sine.split(1, dim=-1)
+    x, y, z = sine.split_with_sizes((1, 1, 1), dim=-1)
     rest = torch.cat([cosine, -z, y, z, cosine, -x, -y, x, cosine], dim=-1)
-    return (outer + rest).unflatten(-1, (3, 3))
+    return (outer + rest).view(*rotation_vectors.shape, 3)
 
 
 def pose_joints(
@@ -101,7 +101,7 @@ def blend(
     """Return points moved along their linear directions, metres."""
     points, _, components = directions.shape
     moved = torch.addmm(template.reshape(1, -1), coefficients, directions.reshape(points * 3, components).T)
-    return moved.unflatten(1, (points, 3))
+    return moved.view(coefficients.shape[0], points, 3)
 
 
 def skin(

@@ -218,7 +218,7 @@ class SMPLFamilyBody(Body):
         return leaf.expand(-1, self._bodies, -1).reshape(self._problems * self._bodies, -1)
 
     def _stacked(self, values: Float[Tensor, "M ..."]) -> Float[Tensor, "B N ..."]:
-        return values.unflatten(0, (self._problems, self._bodies))
+        return values.reshape(self._problems, self._bodies, *values.shape[1:])
 
     @cached_property
     def _shape(self) -> Float[Tensor, "M S"]:
@@ -284,7 +284,7 @@ class SMPLFamilyBody(Body):
         route = self._model.route(points, leaves)
         state = PosedState(*self._posed, self._rotations, self._rotation_vectors, self._placed(route.plan))
         derivatives = RowDerivatives(route, state, rows.flatten(0, 1))
-        rows_of = route.rows.split([*route.row_sizes, len(route.partial_joints)])
+        rows_of = route.rows.split_with_sizes([*route.row_sizes, len(route.partial_joints)])
         return [
             Block(rows_of[number], group.columns, derivatives.of(number)) for number, group in enumerate(route.groups)
         ]

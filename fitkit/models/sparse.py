@@ -38,7 +38,7 @@ class LandmarkPlan:
         points = torch.addmm(self.template.reshape(1, -1), shape, self.directions.flatten(0, 1).T)
         if self.pose_directions is not None and pose_feature is not None:
             points = points + pose_feature @ self.pose_directions.flatten(0, 1).T
-        return points.unflatten(1, (pairs, 3))
+        return points.view(shape.shape[0], pairs, 3)
 
     def placed(
         self,

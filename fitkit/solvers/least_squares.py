@@ -26,17 +26,21 @@ class Linearisation:
     """Its gradient (energy per unit of x)."""
     curvature: Float[Tensor, "B D D"]
     """Symmetric, positive semi-definite approximation of its Hessian: Gauss-Newton's is 2 J^T J."""
+    owned: bool = False
+    """Whether nobody else holds the curvature, so that whoever has this may write to it."""
 
     def select(self, rows: Int[Tensor, " M"]) -> Linearisation:
         """Return the rows at these indices."""
-        return Linearisation(self.energy[rows], self.gradient[rows], self.curvature[rows])
+        return Linearisation(self.energy[rows], self.gradient[rows], self.curvature[rows], owned=True)
 
     def replace(self, rows: Int[Tensor, " M"], other: Linearisation) -> Linearisation:
-        """Return itself with the rows at these indices taken from another, in order."""
+        """Return itself with the rows at these indices taken from another, in order; written over where owned."""
+        copied = self.curvature.index_copy_ if self.owned else self.curvature.index_copy
         return Linearisation(
             self.energy.index_copy(0, rows, other.energy),
             self.gradient.index_copy(0, rows, other.gradient),
-            self.curvature.index_copy(0, rows, other.curvature),
+            copied(0, rows, other.curvature),
+            owned=True,
         )
 
 

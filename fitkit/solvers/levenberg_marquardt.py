@@ -162,15 +162,19 @@ class _Run:
         Factorising in float64 what was linearised in float32 gains nothing: the rounding is in the curvature itself.
         """
         gradient, matrix = self.at.gradient, self.at.curvature
-        if self.box is None:
-            matrix = matrix.clone()
-        else:
+        if self.box is not None:
             free = self.box.free(self.position, gradient)
             gradient = gradient * free
             matrix = matrix * (free[:, :, None] & free[:, None, :])
+        elif not self.at.owned:
+            matrix = matrix.clone()
         damping = self.ledger.on_device(self.damping)[:, None]
-        matrix.diagonal(dim1=-2, dim2=-1).add_(damping)
+        diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+        kept = diagonal.clone()
+        diagonal.add_(damping)
         factor, failure = torch.linalg.cholesky_ex(matrix)
+        # The matrix may be the linearisation's own, which a row that stays keeps.
+        diagonal.copy_(kept)
         half = torch.linalg.solve_triangular(factor, gradient[..., None], upper=False)
         against = torch.linalg.solve_triangular(factor.mT, half, upper=True)[..., 0]
         factored = failure == 0
