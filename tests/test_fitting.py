@@ -23,6 +23,7 @@ from fitkit.energy import WeightedTerm
 from fitkit.fitting import Fit, Stage, fit
 from fitkit.keypoints.containers import Keypoints
 from fitkit.parameters import Parameters
+from fitkit.prior_files import load_prior
 from fitkit.problem import Belief, Problem, Proposal
 from fitkit.recipe import Recipe, load_recipe
 from fitkit.solvers import SOLVERS
@@ -185,10 +186,13 @@ def test_neighbours_with_bad_evidence_change_nothing(with_bad_neighbours, solved
         _assert_same_fit(found, names.index(f"good {row}"), solved, row)
 
 
-def test_without_evidence_the_body_is_what_the_priors_expect(with_bad_neighbours):
+def test_without_evidence_the_body_is_a_likely_one(with_bad_neighbours):
     found, names = with_bad_neighbours
     row = names.index("zero confidence")
-    assert_same(found.parameters["betas"][row], torch.zeros(1, 20).double(), 0.05)
+    assert float(found.parameters["betas"][row].abs().max()) < 1
+    lower, upper = load_prior("joint_limits").bounds
+    pose = found.parameters["body_pose"][row]
+    assert bool(((pose > lower - 0.1) & (pose < upper + 0.1)).all())
     assert float(found.energies["reprojection"][row]) == 0
 
 

@@ -149,7 +149,8 @@ def test_a_recipe_is_read_from_a_users_file(tmp_path):
 
 def test_priors_are_listed_once_in_order():
     recipe = load_recipe("default")
-    assert len(set(recipe.priors)) == len(recipe.priors) and recipe.initialiser.pose in recipe.priors
+    assert len(set(recipe.priors)) == len(recipe.priors) > 1
+    assert recipe.starting_from("mean").initialiser.pose in recipe.priors
 
 
 @pytest.mark.parametrize("text", ["1e-9", "1.0e-9", "0.000000001"])

@@ -21,8 +21,16 @@ from fitkit.keypoints.conventions import (
 
 VOCABULARY: tuple[str, ...] = tuple(dict.fromkeys((*SMPLIFYX_118, *FACE_70, *HALPE_26, *BLAZEPOSE_33)))
 """V keypoint names that the network knows; others are seen through their stand-ins, or not at all."""
-FURTHER_INPUTS = 9
-"""Inputs beside the keypoints: where and how large the box is, the picture's borders, and the focal length."""
+_FOOT = ("ankle", "heel", "big_toe", "small_toe", "foot_index")
+CLOSE_UPS: tuple[tuple[int, ...], ...] = (
+    *(tuple(k for k, name in enumerate(VOCABULARY) if part_of(name) == f"{side}_hand") for side in ("left", "right")),
+    tuple(k for k, name in enumerate(VOCABULARY) if part_of(name) in ("face", "contour")),
+    *(tuple(VOCABULARY.index(f"{side}_{name}") for name in _FOOT) for side in ("left", "right")),
+)
+"""Groups of points that are also shown enlarged: what fingers do is lost in a box as large as the person."""
+INPUTS = 3 * len(VOCABULARY) + 9 + sum(2 * len(group) + 1 for group in CLOSE_UPS)
+"""Numbers that the network reads: x, y, confidence of every keypoint; where and how large the box is, the picture's
+borders, the focal length and whether it is known; then each close-up and its size."""
 GUESSED_FIELD_OF_VIEW = math.radians(50.0)
 """Along the longer side of the picture, radians: what people are turned by while the focal length is not known."""
 _BOX_PARTS = ("body", "feet")
@@ -52,7 +60,7 @@ class Crop:
     """The same people, each in a box of its own."""
 
     inputs: Float[Tensor, "M I"]
-    """What the network reads: x, y, confidence of every keypoint, then `FURTHER_INPUTS` numbers."""
+    """What the network reads, see `INPUTS`."""
     centre: Float[Tensor, "M 2"]
     """The box's centre, pixels."""
     size: Float[Tensor, "M 1"]
@@ -98,8 +106,21 @@ def crop(view: View) -> Crop:
     guess = torch.where(view.focal_known[:, None], torch.log(focal[:, :1] / longer), 0.0)
     borders = torch.cat([centre / size, (view.image_size - centre) / size], dim=-1).clamp(-1, 2)
     further = [ray, torch.log(size / focal[:, :1]), borders, guess, view.focal_known[:, None].to(guess)]
-    inputs = torch.cat([within.flatten(1), confidence, *further], dim=1)
+    close = [_close_up(within[:, group], confidence[:, group] > 0) for group in CLOSE_UPS]
+    inputs = torch.cat([within.flatten(1), confidence, *further, *close], dim=1)
     return Crop(inputs, centre, size, R_camera_crop)
+
+
+def _close_up(points: Float[Tensor, "M P 2"], seen: Bool[Tensor, "M P"]) -> Float[Tensor, "M _"]:
+    """Return points about their own mean in units of their own spread, and its logarithm; zeros for fewer than three."""
+    count = seen.sum(1, keepdim=True)
+    shown = seen[..., None].to(points)
+    middle = (points * shown).sum(1, keepdim=True) / count[..., None].clamp_min(1)
+    apart = (points - middle) * shown
+    spread = (apart.square().sum((1, 2)) / count[:, 0].clamp_min(1)).sqrt()[:, None].clamp_min(_LEAST)
+    enough = (count > 2).to(points)
+    enlarged = (apart / spread[..., None]).clamp(-4, 4).flatten(1)
+    return torch.cat([enlarged, torch.log(spread)], dim=1) * enough
 
 
 def _box(points: Float[Tensor, "M V 2"], seen: Bool[Tensor, "M V"]) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from fitkit.regression.crop import FURTHER_INPUTS, VOCABULARY
+from fitkit.regression.crop import INPUTS
 
 JOINTS = 22
 """Joints whose rotation is predicted: the pelvis, then the body's, all in crop axes: how a limb lies in the picture
@@ -67,7 +67,7 @@ class KeypointNetwork(nn.Module):
         """Make a network with random weights."""
         super().__init__()
         self.shape = shape
-        self.entry = nn.Linear(3 * len(VOCABULARY) + FURTHER_INPUTS, shape.width)
+        self.entry = nn.Linear(INPUTS, shape.width)
         self.blocks = nn.ModuleList(_Block(shape.width) for _ in range(shape.blocks))
         self.norm = nn.LayerNorm(shape.width)
         self.exit = nn.Linear(shape.width, sum(shape.heads.values()))

@@ -55,6 +55,7 @@ class KeypointRegressor:
         self.network = network.eval().requires_grad_(False)
         self.correlation = correlation
         self.body = body
+        self._inverses: dict[tuple[int, ...], Tensor] = {}
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor], metadata: Mapping[str, str]) -> KeypointRegressor:
@@ -153,12 +154,7 @@ class KeypointRegressor:
         for name, hand in zip(_HANDS, self.body.hands, strict=True):
             units[columns[name]] = hand.deviation.to(units)
         deviation = (torch.exp(found.log_deviations) * units).to(like)
-        # In double precision: the errors of neighbouring joints go together closely.
-        root = torch.linalg.cholesky(self.correlation.double()[chosen][:, chosen])
-        inverse = torch.linalg.solve_triangular(
-            root, torch.eye(len(chosen), device=root.device, dtype=root.dtype), upper=False
-        )
-        whitening = inverse.to(like) / deviation[:, None, chosen]
+        whitening = self._uncorrelating(tuple(chosen)).to(like) / deviation[:, None, chosen]
         mean = [start[name][..., :size].expand(-1, bodies, -1) for name, size in zip(names, sizes, strict=True)]
         focal = deviation[:, -1:] * self.correlation[-1, -1].to(like).sqrt()
         return Belief(
@@ -168,6 +164,16 @@ class KeypointRegressor:
             whitening.unflatten(0, (problems, bodies))[rows],
             focal.unflatten(0, (problems, bodies))[rows],
         )
+
+    def _uncorrelating(self, chosen: tuple[int, ...]) -> Float[Tensor, "D D"]:
+        """Return the inverse root of some values' correlation; made once."""
+        if chosen not in self._inverses:
+            # In double precision: the errors of neighbouring joints go together closely.
+            columns = list(chosen)
+            root = torch.linalg.cholesky(self.correlation.double()[columns][:, columns])
+            identity = torch.eye(len(columns), dtype=root.dtype)
+            self._inverses[chosen] = torch.linalg.solve_triangular(root, identity, upper=False)
+        return self._inverses[chosen]
 
     def _shared(
         self, model: object, found: Estimate, start: Parameters
