@@ -181,7 +181,7 @@ def start_alone(recipe: str | Path) -> Recipe:
     """Return a recipe that minimises nothing: of what the initialiser proposes, that of least energy stays."""
     chosen = load_recipe(recipe)
     last = chosen.stages[-1]
-    return replace(chosen, stages=(replace(last, name="start alone", free=(), propose=None),))
+    return replace(chosen, stages=(replace(last, name="start alone", free=(), propose=None, when="always"),))
 
 
 def _one_by_one(device: str) -> Method:

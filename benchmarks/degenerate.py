@@ -208,7 +208,7 @@ def falls_further(solved: Fit, recipe: Recipe) -> tuple[list[bool], list[bool]]:
         replace(entry, term=replace(entry.term, adaptive=False)) if isinstance(entry.term, Reprojection) else entry
         for entry in last.terms
     ]
-    last = replace(last, terms=tuple(terms))
+    last = replace(last, terms=tuple(terms), when="always")
     first = fit(solved.problem, GivenInitialiser(solved.parameters), [last])
     again = fit(solved.problem, GivenInitialiser(first.parameters), [last])
     before, after = (torch.stack(list(found.energies.values())).sum(0) for found in (first, again))
