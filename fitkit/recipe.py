@@ -151,9 +151,9 @@ def parse_recipe(content: str, name: str) -> Recipe:
     """Return the recipe that a yaml text describes.
 
     Keys: `initialiser`, `camera`, `model`, `solver` and `terms` (settings that all stages share), and `stages`, a list
-    of mappings with `name`, `free`, `keep`, `propose`, `when`, `solver` and `terms`; settings of the last two override
-    the shared ones. A term takes its class from its key, or from `term` where the key is another; `weight` multiplies it
-    (0 turns it off).
+    of mappings with `name`, `free`, `keep`, `propose`, `when`, `solver` and `terms`; settings of the last two
+    override the shared ones. A term takes its class from its key, or from `term` where the key is another; `weight`
+    multiplies it (0 turns it off).
     """
     data = _mapping(yaml.safe_load(content), "the file")
     _known(data, ("initialiser", "camera", "model", "solver", "terms", "stages"), "the file")

@@ -23,9 +23,9 @@ from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 from fitkit.people import Person, make_problem
 from fitkit.prior_files import load_prior, prior_names
-from fitkit.regressor_files import REGRESSORS, load_regressor
 from fitkit.problem import Problem
 from fitkit.recipe import Recipe, load_recipe, parse_recipe
+from fitkit.regressor_files import REGRESSORS, load_regressor
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 from synthetic import SyntheticPeople, sample_people  # noqa: E402

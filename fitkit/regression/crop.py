@@ -112,7 +112,7 @@ def crop(view: View) -> Crop:
 
 
 def _close_up(points: Float[Tensor, "M P 2"], seen: Bool[Tensor, "M P"]) -> Float[Tensor, "M _"]:
-    """Return points about their own mean in units of their own spread, and its logarithm; zeros for fewer than three."""
+    """Return points about their own mean in units of their spread, and its logarithm; zeros for fewer than three."""
     count = seen.sum(1, keepdim=True)
     shown = seen[..., None].to(points)
     middle = (points * shown).sum(1, keepdim=True) / count[..., None].clamp_min(1)
