@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import roma
 import torch
+from accuracy_poses import prior_poses
 from synthetic import keypoints_of, sample_people
 from torch import Tensor
 
@@ -42,24 +43,15 @@ def make_people(
 ) -> tuple[list[Person], Parameters]:
     """Return people to fit and the truth: 118 keypoints each, with so much noise in pixels, focal length known."""
     sampled = sample_people(model, count, seed)
-    truth = sampled.parameters.replace({"body_pose": _natural_poses(count, seed).to(sampled.parameters["betas"])})
+    truth = sampled.parameters.replace(
+        {"body_pose": prior_poses(count, seed).body_pose[:, None].to(sampled.parameters["betas"])}
+    )
     random = np.random.default_rng(seed)
     people = []
     for keypoints in keypoints_of(model, truth, sampled.camera, SIZE):
         moved = keypoints.points + noise * random.standard_normal(keypoints.points.shape)
         people.append(Person(replace(keypoints, points=moved), 0, float(keypoints.focal_length or 0), "given"))
     return people, truth
-
-
-def _natural_poses(count: int, seed: int) -> Tensor:
-    """Return body poses (count, 1, 63) drawn from the multivariate t density of the learned prior, radians."""
-    with resources.as_file(resources.files("fitkit.priors") / "data" / "student.npz") as file, np.load(file) as data:
-        mean, degrees = data["means"][0].astype(np.float64), float(data["degrees"])
-        whitening = np.zeros((63, 63))
-        whitening[np.tril_indices(63)] = data["whitening"][0]
-    random = np.random.default_rng(seed)
-    normal = random.standard_normal((count, 63)) * np.sqrt(degrees / random.chisquare(degrees, (count, 1)))
-    return torch.from_numpy(mean + np.linalg.solve(whitening, normal.T).T)[:, None]
 
 
 def problem_of(people: list[Person], model: SMPLFamilyModel, recipe: Recipe) -> Problem:
