@@ -53,6 +53,7 @@ BENCHMARKS = (
     Benchmark("scaling", quick=("--batches", "1", "2", "--repeats", "1", "--least", "2", "--stream", "8")),
     Benchmark("degenerate", quick=("--problems", "8", "--batch", "4")),
     Benchmark("accuracy", quick=("--people", "2", "--cases", "body", "--methods", "full")),
+    Benchmark("camera_size", quick=("--people", "3")),
     Benchmark("recovery", quick=("--people", "2"), common=False),
     Benchmark("photos", common=False, needs="photos"),
 )
@@ -63,7 +64,7 @@ def main() -> int:
     parser = arguments(__doc__)
     names = [entry.name for entry in BENCHMARKS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these alone")
-    parser.add_argument("--mocap", type=Path, help="motion capture for `accuracy` (npz)")
+    parser.add_argument("--mocap", type=Path, help="motion capture for `accuracy` and `camera_size` (npz)")
     parser.add_argument("--photos", type=Path, help="a folder of photos of people")
     parser.add_argument("--quick", action="store_true", help="a few people each; saves nothing")
     parser.add_argument("--tables", action="store_true", help="print the tables of the results that are there")
@@ -89,7 +90,7 @@ def _run(benchmark: Benchmark, options: argparse.Namespace) -> bool:
     command += [] if options.quick or needed else ["--save"]
     if benchmark.common:
         command += ["--device", options.device, "--threads", str(options.threads), "--seed", str(options.seed)]
-    if benchmark.name == "accuracy" and options.mocap:
+    if benchmark.name in ("accuracy", "camera_size") and options.mocap:
         command += ["--poses", str(options.mocap)]
     # The files of the results name no folder of this machine.
     print(f"\n{benchmark.name}: {' '.join(Path(part).name for part in command[1:])}", flush=True)
