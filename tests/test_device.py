@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from fitting_world import model_of, people_of, problem_of, quick, random_paramet
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+import fitkit
 from fitkit.chart import Chart
 from fitkit.energy import Energy, WeightedTerm
 from fitkit.fitting import Fit, fit
@@ -42,6 +44,10 @@ INDEXING = {"aten::index", "aten::index_put", "aten::index_put_"}
 """Operations that wait where they are given masks."""
 
 
+PACKAGE = str(Path(fitkit.__file__).parent)
+"""Where fitkit's own lines are; the checkout itself may be called so, too."""
+
+
 class Watch(TorchDispatchMode):
     """Notes the operations that a predicate takes, with the lines of fitkit that asked for them."""
 
@@ -53,7 +59,7 @@ class Watch(TorchDispatchMode):
         result = function(*arguments, **(keywords or {}))
         self.calls += 1
         if self.notes(function._schema.name, arguments, result):
-            lines = [frame for frame in traceback.extract_stack() if "fitkit" in frame.filename]
+            lines = [frame for frame in traceback.extract_stack() if frame.filename.startswith(PACKAGE)]
             where = f"{lines[-1].filename.rsplit('/', 2)[-2:]}:{lines[-1].lineno}" if lines else "?"
             self.found.append(f"{function._schema.name} at {where}")
         return result

@@ -274,7 +274,7 @@ def test_weights_come_back_as_they_were_saved(tmp_path, seen, regressor):
     save_regressor(regressor, tmp_path / "mine.safetensors")
     again = load_regressor(tmp_path / "mine.safetensors")
     before, after = estimate(regressor.network, view), estimate(again.network, view)
-    for name in ("betas", "root", "log_focal", "log_deviations"):
+    for name in ("betas", "log_focal", "log_deviations"):
         torch.testing.assert_close(getattr(after, name), getattr(before, name), atol=1e-2, rtol=1e-3)
     assert again.body.file_hash == regressor.body.file_hash
 
