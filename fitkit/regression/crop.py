@@ -130,10 +130,10 @@ def _box(points: Float[Tensor, "M V 2"], seen: Bool[Tensor, "M V"]) -> tuple[Ten
     what is an outlier.
     """
     body = [k for k, name in enumerate(VOCABULARY) if part_of(name) in _BOX_PARTS]
-    if not bool((seen[:, body].sum(1) < 3).any()):
-        return _extent(points[:, body], seen[:, body])
-    few = seen[:, body].sum(1) < 3
-    every, some = _extent(points, seen), _extent(points[:, body], seen[:, body])
+    few, some = seen[:, body].sum(1) < 3, _extent(points[:, body], seen[:, body])
+    if not bool(few.any()):
+        return some
+    every = _extent(points, seen)
     return torch.where(few[:, None], every[0], some[0]), torch.where(few[:, None], every[1], some[1])
 
 

@@ -11,11 +11,12 @@ from torch import Tensor
 
 from fitkit.regression.estimate import Estimate, estimate
 from fitkit.regression.network import KeypointNetwork
+from fitkit.terms.belief import BeliefTerm
 from fitkit.training.detections import Detector
 from fitkit.training.synthetic_people import Population, SyntheticPeople
 
-DEGREES = 30.0
-"""Degrees of freedom of the density, as `terms.belief` has them."""
+DEGREES = BeliefTerm.degrees
+"""Degrees of freedom of the density: those of the term that fits hold to it by."""
 _ROUNDS = 15
 _RIDGE = 1e-3
 

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from fitkit.camera import focal_from_field_of_view
 from fitkit.keypoints.conventions import BODY_25, SMPLIFYX_118
+from fitkit.models.lbs import blend, pose_joints
 from fitkit.regression.crop import GUESSED_FIELD_OF_VIEW, VOCABULARY, View
 from fitkit.regression.estimate import estimate
-from fitkit.regression.network import BODY_PARENTS, JOINTS
+from fitkit.regression.network import JOINTS
 from fitkit.regression.regressor import KeypointRegressor
 from fitkit.training.synthetic_people import LONGER_SIDE, Population, SyntheticPeople
 
@@ -59,16 +60,11 @@ def _joints(
     rotations: Float[Tensor, "M 22 3 3"], betas: Float[Tensor, "M S"], population: Population
 ) -> Float[Tensor, "M 22 3"]:
     """Return body joints relative to the pelvis, metres."""
-    shape = population.model.shape
-    rest = shape.J_template[:JOINTS] + torch.einsum(
-        "jkl,ml->mjk", shape.J_shapedirs[:JOINTS, :, : betas.shape[1]], betas
-    )
-    turned, placed = [rotations[:, 0]], [torch.zeros_like(rest[:, 0])]
-    for joint in range(1, JOINTS):
-        parent = BODY_PARENTS[joint]
-        placed.append(placed[parent] + (turned[parent] @ (rest[:, joint] - rest[:, parent])[..., None])[..., 0])
-        turned.append(turned[parent] @ rotations[:, joint])
-    return torch.stack(placed, dim=1)
+    model = population.model
+    rest = blend(model.shape.J_template, model.shape.J_shapedirs[:, :, : betas.shape[1]], betas)
+    still = torch.eye(3).expand(len(rest), rest.shape[1] - JOINTS, 3, 3)
+    posed = pose_joints(torch.cat([rotations, still], dim=1), rest, model.tree)[1][:, :JOINTS]
+    return posed - posed[:, :1]
 
 
 def _aligned(points: Float[Tensor, "M J 3"], onto: Float[Tensor, "M J 3"]) -> Float[Tensor, "M J 3"]:
