@@ -7,6 +7,10 @@ from typing import Any
 
 import click
 
+takes_data = click.argument("data", metavar="DATA", type=click.Path(path_type=Path))
+takes_seed = click.option("--seed", type=int, default=0, show_default=True, help="Of all random draws.")
+may_be_quiet = click.option("--quiet", is_flag=True, help="Print problems only.")
+
 
 @click.group()
 def train() -> None:
@@ -14,7 +18,7 @@ def train() -> None:
 
 
 @train.command()
-@click.argument("data", metavar="DATA", type=click.Path(path_type=Path))
+@takes_data
 @click.option(
     "-o",
     "--output",
@@ -25,8 +29,8 @@ def train() -> None:
     help="Folder for the weights, their page and a sheet of samples.",
 )
 @click.option("--steps", type=click.IntRange(min=1), help="Steps of the optimiser; 5000 take five minutes of a core.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all random draws.")
-@click.option("--quiet", is_flag=True, help="Print problems only.")
+@takes_seed
+@may_be_quiet
 def prior(data: Path, out: Path, steps: int | None, seed: int, quiet: bool) -> None:
     """Train a pose prior with a latent space on body poses.
 
@@ -46,7 +50,7 @@ def prior(data: Path, out: Path, steps: int | None, seed: int, quiet: bool) -> N
 
 
 @train.command()
-@click.argument("data", metavar="DATA", type=click.Path(path_type=Path))
+@takes_data
 @click.option(
     "-o",
     "--output",
@@ -62,9 +66,9 @@ def prior(data: Path, out: Path, steps: int | None, seed: int, quiet: bool) -> N
     "--rate", type=click.FloatRange(min=0, min_open=True), default=1e-3, show_default=True, help="Learning rate."
 )
 @click.option("--start", metavar="WEIGHTS", help="Go on from trained weights: a name or a file.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Of all random draws.")
+@takes_seed
 @click.option("--device", default="auto", show_default=True, help="auto, cpu or cuda: where the network trains.")
-@click.option("--quiet", is_flag=True, help="Print problems only.")
+@may_be_quiet
 def initialiser(data: Path, out: Path, quiet: bool, device: str, **options: Any) -> None:
     """Train the network that proposes parameters from keypoints, on synthetic people in your poses.
 

@@ -13,7 +13,7 @@ from fitkit.regression.estimate import Estimate, estimate
 from fitkit.regression.network import KeypointNetwork
 from fitkit.terms.belief import BeliefTerm
 from fitkit.training.detections import Detector
-from fitkit.training.synthetic_people import Population, SyntheticPeople
+from fitkit.training.synthetic_people import Population, SyntheticPeople, standard_hands
 
 DEGREES = BeliefTerm.degrees
 """Degrees of freedom of the density: those of the term that fits hold to it by."""
@@ -67,12 +67,8 @@ def errors_of(found: Estimate, people: SyntheticPeople, population: Population) 
     leaves = {name: people.parameters[name][:, 0] for name in people.parameters}
     turn = roma.rotmat_to_rotvec(found.rotations[:, 0, 0].mT @ people.rotations[:, 0])
     pose = leaves["body_pose"] - roma.rotmat_to_rotvec(found.rotations[:, 0, 1:]).flatten(1)
-    spaces = population.model.hands or ()
-    sides = ("left_hand_pose", "right_hand_pose")
-    hands = [leaves[name] / hand.deviation for name, hand in zip(sides, spaces, strict=True)]
-    return torch.cat(
-        [turn, pose, leaves["betas"] - found.betas, torch.cat(hands, dim=1) - found.hands.flatten(1)], dim=1
-    )
+    hands = standard_hands(people, population.model) - found.hands.flatten(1)
+    return torch.cat([turn, pose, leaves["betas"] - found.betas, hands], dim=1)
 
 
 def scatter_of(z: Float[Tensor, "M D"]) -> Float[Tensor, "D D"]:

@@ -14,7 +14,7 @@ from fitkit.models.smpl_family import SMPLFamilyModel
 from fitkit.regression.crop import Crop, View, crop
 from fitkit.regression.network import BODY_PARENTS, JOINTS, KeypointNetwork, relative, rotations_of
 from fitkit.training.detections import Detector
-from fitkit.training.synthetic_people import Population, SyntheticPeople
+from fitkit.training.synthetic_people import Population, SyntheticPeople, standard_hands
 
 _IMPORTANCE = (3.0, *(1.0 for _ in range(JOINTS - 1)))
 """Weight of each joint's rotation in the loss: the pelvis turns everything."""
@@ -86,14 +86,10 @@ def targets_of(people: SyntheticPeople, view: View, box: Crop, model: SMPLFamily
     leaves = {name: people.parameters[name][:, 0] for name in people.parameters}
     focal = people.intrinsics[:, :1, 0]
     pixel = people.root[:, :2] / people.root[:, 2:] * focal + people.intrinsics[:, :2, 2]
-    assert model.hands is not None
-    hands = [
-        leaves[f"{side}_hand_pose"] / hand.deviation for side, hand in zip(("left", "right"), model.hands, strict=True)
-    ]
     return Targets(
         box.R_camera_crop.mT[:, None] @ people.joint_rotations,
         leaves["betas"],
-        torch.cat(hands, dim=1),
+        standard_hands(people, model),
         leaves["jaw_pose"],
         leaves["expression"],
         (pixel - box.centre) / box.size,

@@ -106,6 +106,13 @@ class Population:
         return leaves
 
 
+def standard_hands(people: SyntheticPeople, model: SMPLFamilyModel) -> Float[Tensor, "M H"]:
+    """Return the left, then the right hand's coefficients, each in its own deviations."""
+    assert model.hands is not None, "the body that a network is trained with has hands"
+    sides = zip(("left_hand_pose", "right_hand_pose"), model.hands, strict=True)
+    return torch.cat([people.parameters[name][:, 0] / hand.deviation for name, hand in sides], dim=1)
+
+
 def landmarks_of(model: SMPLFamilyModel) -> list[str]:
     """Return the body's landmark for each name of the network's vocabulary, whatever else is seen."""
     found = [correspondence([name], model.landmark_names) for name in VOCABULARY]
