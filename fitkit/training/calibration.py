@@ -29,8 +29,6 @@ class Calibration:
     """Scatter of the errors in the network's own deviations."""
     within: float
     """Mean squared Mahalanobis distance over the number of values: about 1."""
-    focal: float
-    """Median error of the focal length where it is not known, as a share."""
 
 
 def calibrated(
@@ -41,7 +39,7 @@ def calibrated(
     The scatter is the maximum-likelihood one of a multivariate t density (Lange, Little and Taylor 1989), so that a
     few views that the network misread do not widen what it believes of all others.
     """
-    deviations, focal = [], []
+    deviations = []
     with torch.no_grad():
         for first in range(0, count, 1024):
             people = population.sample(min(1024, count - first), random)
@@ -50,13 +48,10 @@ def calibrated(
             wrong = errors_of(found, people, population)
             log_ratio = torch.log(people.intrinsics[:, :1, 0] / view.intrinsics[:, :1, 0]) - found.log_focal
             deviations.append(torch.cat([wrong, log_ratio], dim=1) * torch.exp(-found.log_deviations))
-            focal.append(log_ratio[~view.focal_known])
     z = torch.cat(deviations).double()
     scatter = scatter_of(z)
     distance = (torch.linalg.solve(scatter, z.T) * z.T).sum(0)
-    return Calibration(
-        scatter.float(), float(distance.mean()) / z.shape[1], float(torch.cat(focal).abs().median().expm1())
-    )
+    return Calibration(scatter.float(), float(distance.mean()) / z.shape[1])
 
 
 def errors_of(found: Estimate, people: SyntheticPeople, population: Population) -> Float[Tensor, "M E"]:
