@@ -28,14 +28,14 @@ from fitkit.regression.crop import GUESSED_FIELD_OF_VIEW, VOCABULARY, View
 from fitkit.training.synthetic_people import SyntheticPeople
 
 _SETS = (
-    (0.34, SMPLIFYX_118),
+    (0.40, SMPLIFYX_118),
     (0.12, BODY_25),
-    (0.05, COCO_17),
-    (0.10, COCO_WHOLEBODY_133),
-    (0.09, OPENPOSE_137),
-    (0.03, HALPE_26),
-    (0.05, HALPE_136),
-    (0.18, (*BLAZEPOSE_33, *HAND_LEFT, *HAND_RIGHT, *FACE_68)),
+    (0.04, COCO_17),
+    (0.09, COCO_WHOLEBODY_133),
+    (0.08, OPENPOSE_137),
+    (0.02, HALPE_26),
+    (0.04, HALPE_136),
+    (0.17, (*BLAZEPOSE_33, *HAND_LEFT, *HAND_RIGHT, *FACE_68)),
     (0.04, VOCABULARY),
 )
 """Shares of conventions, and their points."""
@@ -48,10 +48,10 @@ class Detector:
 
     clean: float = 0.25
     """Share of people without noise, outliers or habits, but for a tenth of the usual noise."""
-    noise: tuple[float, float] = (0.0015, 0.02)
+    noise: tuple[float, float] = (0.001, 0.015)
     """Least and greatest standard deviation of a confident point, drawn evenly in its logarithm."""
     habit: float = 0.03
-    """Greatest deviation of what a detector always adds to a point; a third of the detectors have none."""
+    """Greatest deviation of what a detector always adds to a point; half of the detectors have none."""
     outliers: float = 0.25
     """Greatest share of points that lie elsewhere."""
     wrong: float = 0.25
@@ -104,7 +104,7 @@ class Detector:
         confidence = torch.where(telling, (1.15 - 0.95 * uniform(count, number) ** 2).clamp(0.1, 1.0), 1.0)
         # A detector that is half sure errs three times as far.
         deviation = size * (1 + 4 * (1 - confidence)) * torch.where(dirty, 1.0, 0.1)
-        habit = self.habit * (1.5 * uniform(count, 1) - 0.5).clamp_min(0) * dirty
+        habit = self.habit * (2 * uniform(count, 1) - 1).clamp_min(0) * dirty
         wrong = uniform(count, number) < self.outliers * uniform(count, 1)
         wrong &= (uniform(count, 1) < self.wrong) & dirty
         near, far = self.reach
@@ -162,7 +162,7 @@ def _shown(count: int, random: torch.Generator) -> Bool[Tensor, "M V"]:
     shares = torch.tensor([share for share, _ in _SETS])
     masks = torch.tensor([[name in names for name in VOCABULARY] for _, names in _SETS])
     shown = masks[torch.multinomial(shares, count, replacement=True, generator=random)]
-    whole = torch.rand(count, 1, generator=random) < 0.3
+    whole = torch.rand(count, 1, generator=random) < 0.45
     for share, group in _HIDDEN:
         shown &= ~(group & (torch.rand(count, 1, generator=random) < share)) | whole
     some = torch.rand(count, 1, generator=random) < 0.3

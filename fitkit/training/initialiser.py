@@ -18,7 +18,7 @@ from fitkit.training.synthetic_people import Population, SyntheticPeople, standa
 
 _IMPORTANCE = (3.0, *(1.0 for _ in range(JOINTS - 1)))
 """Weight of each joint's rotation in the loss: the pelvis turns everything."""
-_LOCAL, _POSITIONS, _SHAPE, _HANDS, _FACE = 0.5, 10.0, 0.1, 0.1, 0.03
+_LOCAL, _POSITIONS, _SHAPE, _HANDS, _FACE = 0.5, 10.0, 0.1, 0.25, 0.03
 _ROOT, _FOCAL, _ALTERNATIVES, _DEVIATIONS = 0.5, 0.3, 0.3, 0.05
 
 _DEGREES = 8.0
