@@ -53,6 +53,7 @@ BENCHMARKS = (
     Benchmark("scaling", quick=("--batches", "1", "2", "--repeats", "1", "--least", "2", "--stream", "8")),
     Benchmark("degenerate", quick=("--problems", "8", "--batch", "4")),
     Benchmark("accuracy", quick=("--people", "2", "--cases", "body", "--methods", "full")),
+    Benchmark("ablation", quick=("--people", "2", "--cases", "body")),
     Benchmark("camera_size", quick=("--people", "3")),
     Benchmark("recovery", quick=("--people", "2"), common=False),
     Benchmark("photos", common=False, needs="photos"),
@@ -64,7 +65,7 @@ def main() -> int:
     parser = arguments(__doc__)
     names = [entry.name for entry in BENCHMARKS]
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="these alone")
-    parser.add_argument("--mocap", type=Path, help="motion capture for `accuracy` and `camera_size` (npz)")
+    parser.add_argument("--mocap", type=Path, help="motion capture for `accuracy`, `ablation`, `camera_size` (npz)")
     parser.add_argument("--photos", type=Path, help="a folder of photos of people")
     parser.add_argument("--quick", action="store_true", help="a few people each; saves nothing")
     parser.add_argument("--tables", action="store_true", help="print the tables of the results that are there")
@@ -90,7 +91,7 @@ def _run(benchmark: Benchmark, options: argparse.Namespace) -> bool:
     command += [] if options.quick or needed else ["--save"]
     if benchmark.common:
         command += ["--device", options.device, "--threads", str(options.threads), "--seed", str(options.seed)]
-    if benchmark.name in ("accuracy", "camera_size") and options.mocap:
+    if benchmark.name in ("accuracy", "ablation", "camera_size") and options.mocap:
         command += ["--poses", str(options.mocap)]
     # The files of the results name no folder of this machine.
     print(f"\n{benchmark.name}: {' '.join(Path(part).name for part in command[1:])}", flush=True)
@@ -171,6 +172,16 @@ def _recovery(report: dict[str, Any]) -> Rows:
     return [{name.replace("_", " "): report[name] for name in kept}]
 
 
+def _ablation(report: dict[str, Any]) -> Rows:
+    rows = []
+    for without in dict.fromkeys(row["without"] for row in report["rows"]):
+        mine = {row["case"]: row for row in report["rows"] if row["without"] == without}
+        errors = {f"{case}, mm": f"{row['PA-MPJPE']:.1f} / {row['MPJPE']:.1f}" for case, row in mine.items()}
+        first = next(iter(mine.values()))
+        rows.append({"without": without} | errors | {"iterations": first["iterations"], "CPU ms": first["CPU ms"]})
+    return rows
+
+
 TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
     "fit": ("The same fits by all solvers", _fit),
     "jacobian": ("Closed-form derivatives", _jacobian),
@@ -178,6 +189,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
     "scaling": ("Cost a person", _scaling),
     "degenerate": ("Degenerate problems", _degenerate),
     "recovery": ("Recovery", _recovery),
+    "ablation": ("What each part buys: PA-MPJPE / MPJPE", _ablation),
 }
 """Results -> title of the table, and its rows. `accuracy.py` prints its own, which is long."""
 

@@ -7,6 +7,9 @@ observations alike, and a weight keeps its meaning when the loss is exchanged.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -26,6 +29,22 @@ def geman_mcclure(squared: Float[Tensor, "..."], scale: float | Tensor) -> Float
     """
     square = scale * scale
     return square * (squared / (squared + square))
+
+
+def welsch(squared: Float[Tensor, "..."], scale: float | Tensor) -> Float[Tensor, "..."]:
+    """Return the Welsch (Leclerc) loss: nearer to the square than Geman-McClure's, and outliers are let go sooner.
+
+    rho(r^2) = s^2 (1 - exp(-r^2 / s^2)), at most s^2; Dennis & Welsch (1978).
+
+    Args:
+        squared: squared norm of each residual, any shape, not negative.
+        scale: s > 0, in the residual's unit; a tensor broadcasts.
+
+    Returns:
+        The losses, in the unit of `squared`.
+    """
+    square = scale * scale
+    return -square * torch.expm1(-squared / square)
 
 
 def cauchy(squared: Float[Tensor, "..."], scale: float | Tensor) -> Float[Tensor, "..."]:
@@ -93,3 +112,48 @@ def geman_mcclure_scaling(squared: Float[Tensor, "..."], scale: float | Tensor) 
         Factors in (0, 1].
     """
     return torch.rsqrt(1 + squared / (scale * scale))
+
+
+def welsch_scaling(squared: Float[Tensor, "..."], scale: float | Tensor) -> Float[Tensor, "..."]:
+    """Return the factor by which a residual is multiplied so that its square is its Welsch loss.
+
+    Args:
+        squared: squared norm of each residual, any shape, not negative.
+        scale: s > 0, in the residual's unit; a tensor broadcasts.
+
+    Returns:
+        Factors in (0, 1].
+    """
+    ratio = squared / (scale * scale)
+    # Where the ratio is nothing, its quotient is the series' beginning.
+    some = ratio.clamp_min(_TINY)
+    return torch.where(ratio > _TINY, -torch.expm1(-some) / some, 1 - 0.5 * ratio).sqrt()
+
+
+_TINY = 1e-9
+
+
+@dataclass(frozen=True)
+class RobustLoss:
+    """A robust loss as terms need it; each function takes squared residuals and the scale."""
+
+    value: Callable[[Tensor, Tensor], Tensor]
+    """The loss."""
+    scaling: Callable[[Tensor, Tensor], Tensor]
+    """Factor of a residual whose square is then its loss."""
+    root_slope: Callable[[Tensor, Tensor], Tensor]
+    """Root of the loss's slope with respect to the square: a residual times it has the loss's gradient, and a
+    curvature that never underestimates the loss's (iteratively reweighted least squares)."""
+
+
+def _welsch_root_slope(squared: Tensor, scale: Tensor) -> Tensor:
+    return torch.exp(-0.5 * squared / (scale * scale))
+
+
+ROBUST_LOSSES = {
+    "geman_mcclure": RobustLoss(
+        geman_mcclure, geman_mcclure_scaling, lambda squared, scale: geman_mcclure_scaling(squared, scale).square()
+    ),
+    "welsch": RobustLoss(welsch, welsch_scaling, _welsch_root_slope),
+}
+"""Losses that a recipe can name."""

@@ -17,6 +17,7 @@ from fitkit.recipe import parse_recipe
 from fitkit.training.motion_capture import Poses
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+from ablation import AS_IT_IS, EDITS, compared, variants  # noqa: E402
 from accuracy import Settings, fitted, run, shown  # noqa: E402
 from accuracy_cases import CASES, draw_people, observe  # noqa: E402
 from accuracy_metrics import METRICS, Estimate, score  # noqa: E402
@@ -163,3 +164,24 @@ def test_targets_and_comparisons_are_told():
     assert "PA-MPJPE 8.00 times (>= 4: yes)" in lines
     assert "lower by 9.1 % (>= 15: NO)" in lines
     assert "iterations of full / mean pose, all: 0.33 (<= 0.33: yes)" in lines
+
+
+def test_each_part_that_is_left_out_changes_the_recipe():
+    recipes = variants()
+    assert set(recipes) == {AS_IT_IS, *EDITS}
+    whole = recipes.pop(AS_IT_IS)
+    for name, recipe in recipes.items():
+        assert recipe.resolved != whole.resolved, name
+
+
+def test_an_ablation_compares_the_same_people():
+    """The part's row shows its own mean, and the mean of what each person loses."""
+    metrics = {name: {"mean": 1.0} for name in METRICS}
+    shared = {"case": "all", "metrics": metrics, "CPU ms": 1.0}
+    rows = [
+        shared | {"method": AS_IT_IS, "errors": {"PA-MPJPE": np.array([1.0, 2.0])}},
+        shared | {"method": "part", "errors": {"PA-MPJPE": np.array([2.0, 5.0])}},
+    ]
+    whole, part = compared(rows)
+    assert whole["difference"] == 0 and not whole["without"]
+    assert part["difference"] == 2.0 and part["standard error"] == pytest.approx(1 / math.sqrt(2))

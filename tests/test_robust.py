@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from fitkit.robust import cauchy, geman_mcclure, huber, pseudo_huber
+from fitkit.robust import ROBUST_LOSSES, cauchy, geman_mcclure, huber, pseudo_huber, welsch
 
-LOSSES = [geman_mcclure, cauchy, huber, pseudo_huber]
+LOSSES = [geman_mcclure, welsch, cauchy, huber, pseudo_huber]
 
 
 def _squares(*values: float, dtype: torch.dtype = torch.float64) -> torch.Tensor:
@@ -35,6 +35,7 @@ def test_large_residuals_cost_less_than_their_square_and_never_less_than_smaller
     ("loss", "expected"),
     [
         (geman_mcclure, 4.0 * 9.0 / 13.0),
+        (welsch, 4.0 * (1 - math.exp(-9.0 / 4.0))),
         (cauchy, 4.0 * math.log(1 + 9.0 / 4.0)),
         (huber, 2 * 2.0 * 3.0 - 4.0),
         (pseudo_huber, 8.0 * (math.sqrt(1 + 9.0 / 4.0) - 1)),
@@ -76,3 +77,16 @@ def test_scale_broadcasts_and_may_be_a_tensor(loss):
 def test_the_unit_does_not_matter(loss):
     squared = _squares(0.01, 0.5, 2.0, 50.0)
     torch.testing.assert_close(loss(squared * 1e6, 1000.0), loss(squared, 1.0) * 1e6)
+
+
+@pytest.mark.parametrize("name", sorted(ROBUST_LOSSES))
+def test_scaling_and_slope_are_those_of_the_loss(name):
+    loss, scale = ROBUST_LOSSES[name], torch.tensor(0.7, dtype=torch.float64)
+    squared = _squares(0.0, 1e-12, 1e-9, 1e-6, 0.3, 0.9, 7.0, 60.0).requires_grad_()
+    value = loss.value(squared, scale)
+    torch.testing.assert_close(squared * loss.scaling(squared, scale).square(), value, rtol=1e-8, atol=1e-20)
+    slope = torch.autograd.grad(value.sum(), squared)[0]
+    torch.testing.assert_close(loss.root_slope(squared, scale).square(), slope, rtol=1e-8, atol=1e-20)
+    # The factor's own slope is finite at nothing, too, for solvers that differentiate residuals.
+    factor = loss.scaling(squared, scale).sum()
+    assert bool(torch.autograd.grad(factor, squared)[0].isfinite().all())

@@ -43,6 +43,7 @@ TERMS_TO_TEST = {
     **{name: (lambda name=name: TERMS.get(name)(**_settings(name))) for name in TERMS.names()},
     "reprojection, adaptive": lambda: Reprojection(adaptive=True),
     "reprojection, spreads": lambda: Reprojection(adaptive=True, spreads=4.0),
+    "reprojection, welsch": lambda: Reprojection(loss="welsch", outlier=0.5),
     "reprojection, published": lambda: Reprojection(image_scaled=True, deviation=1.0, outlier=100.0),
     "depth_anchor, relative": lambda: DepthAnchor(relative=True),
     "hand_prior, published": lambda: HandPrior(standardised=False),
@@ -300,6 +301,43 @@ def test_adapting_shrinks_the_deviation_where_keypoints_agree_and_never_grows_it
             assert bool((adaptive > 2 * plain).all())
         else:
             torch.testing.assert_close(adaptive, plain)
+
+
+def test_the_spread_is_that_of_keypoints_of_full_confidence():
+    """A detector whose errors are as large as it says, half of them twice as large: the weights come out the same."""
+    problem = _problem()
+    scene = _scene(problem)
+    random = torch.Generator().manual_seed(0)
+    shape = problem.observations.points.shape
+    sure = torch.where(torch.rand(shape[:-1], generator=random) < 0.5, 0.5, 1.0).double()
+    noise = 3.0 * torch.randn(shape, generator=random, dtype=torch.float64)
+    wide = {"deviation": 0.1, "outlier": 5000.0, "adaptive": True}
+
+    def energy(confidence: torch.Tensor, **settings: float) -> torch.Tensor:
+        points = problem.observations.points + noise / confidence[..., None]
+        observed = replace(problem.observations, points=points, confidence=confidence)
+        return Reprojection(**wide, **settings).observe(replace(problem, observations=observed))(scene)
+
+    torch.testing.assert_close(energy(sure), energy(torch.ones_like(sure)), rtol=1e-9, atol=0)
+    torch.testing.assert_close(energy(sure, remaining=0.5), energy(sure) / 4, rtol=0.01, atol=0)
+
+
+def test_a_usual_detector_counts_like_a_few_keypoints():
+    """The energy of points met exactly but for a hair: what is usual keeps the deviation from vanishing."""
+    problem = _problem()
+    scene = _scene(problem)
+    wrong = _displaced(problem, torch.tensor([0.01, 0.0]).double())
+    bare, usual, coarse = (
+        Reprojection(deviation=0.05, outlier=5.0, adaptive=True, usual=one).observe(wrong)(scene)
+        for one in (None, 0.01, 0.05)
+    )
+    assert bool((coarse < usual).all() and (usual < bare).all())
+    torch.testing.assert_close(usual / coarse, torch.full_like(usual, 25.0), rtol=0.1, atol=0)
+
+
+def test_an_unknown_loss_is_refused():
+    with pytest.raises(UsageError, match="welsch"):
+        Reprojection(loss="tukey")
 
 
 def test_an_outlier_is_one_by_the_spread_of_the_others():

@@ -46,7 +46,7 @@ _LEGS = ("knee", "ankle", "toe", "heel", "foot")
 class Detector:
     """Chances and sizes of a detector's errors; sizes are shares of the person's box."""
 
-    clean: float = 0.25
+    clean: float = 0.35
     """Share of people without noise, outliers or habits, but for a tenth of the usual noise."""
     noise: tuple[float, float] = (0.001, 0.015)
     """Least and greatest standard deviation of a confident point, drawn evenly in its logarithm."""
@@ -62,7 +62,7 @@ class Detector:
     """Share of people with left and right exchanged in a part."""
 
     def __call__(self, people: SyntheticPeople, random: torch.Generator) -> View:
-        """Return what is seen of the people; for half of them the focal length is not known."""
+        """Return what is seen of the people; for seven in ten the focal length is not known."""
         count = len(people.points)
 
         def chance(share: float) -> Bool[Tensor, "M 1"]:
@@ -78,7 +78,7 @@ class Detector:
         # Nobody is left without a body.
         few = (seen & _BODY).sum(1, keepdim=True) < 5
         seen |= few & inside & _BODY
-        known = chance(0.4)[:, 0]
+        known = chance(0.3)[:, 0]
         focal = focal_from_field_of_view(GUESSED_FIELD_OF_VIEW, 1.0) * people.image_size.amax(-1)
         scale = torch.where(known, 1.0, focal / people.intrinsics[:, 0, 0])
         intrinsics = people.intrinsics.clone()
@@ -162,7 +162,7 @@ def _shown(count: int, random: torch.Generator) -> Bool[Tensor, "M V"]:
     shares = torch.tensor([share for share, _ in _SETS])
     masks = torch.tensor([[name in names for name in VOCABULARY] for _, names in _SETS])
     shown = masks[torch.multinomial(shares, count, replacement=True, generator=random)]
-    whole = torch.rand(count, 1, generator=random) < 0.45
+    whole = torch.rand(count, 1, generator=random) < 0.5
     for share, group in _HIDDEN:
         shown &= ~(group & (torch.rand(count, 1, generator=random) < share)) | whole
     some = torch.rand(count, 1, generator=random) < 0.3

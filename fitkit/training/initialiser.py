@@ -69,7 +69,7 @@ class Schedule:
     """Learning rate after the warm-up."""
     warm_up: int = 300
     """Steps over which the rate rises."""
-    cooling: float = 0.3
+    cooling: float = 0.4
     """Share of the steps, at the end, over which the rate falls to nothing."""
     decay: float = 0.02
     """Weight decay."""

@@ -33,11 +33,11 @@ class PoseSource:
     """Least angle that a perturbed or mixed pose may reach, radians."""
     upper: Float[Tensor, " 63"]
     """Greatest angle."""
-    mixed: float = 0.35
+    mixed: float = 0.2
     """Share of poses with limbs of another frame."""
-    perturbed: float = 0.5
+    perturbed: float = 0.35
     """Share of poses with noise in every joint."""
-    noise: float = 0.12
+    noise: float = 0.1
     """Greatest standard deviation of that noise, radians."""
 
     def sample(
