@@ -21,7 +21,7 @@ from fitkit.prior_files import load_prior
 from fitkit.recipe import load_recipe
 from fitkit.regression.crop import GUESSED_FIELD_OF_VIEW, VOCABULARY, View, crop, placed
 from fitkit.regression.estimate import estimate, flipped, unflipped
-from fitkit.regression.network import KeypointNetwork, NetworkShape
+from fitkit.regression.network import BODY_PARENTS, KeypointNetwork, NetworkShape, absolute
 from fitkit.regression.regressor import KeypointRegressor, TrainedBody, view_of
 from fitkit.regressor_files import load_regressor, save_regressor
 from fitkit.scene import Scene
@@ -246,11 +246,28 @@ def test_whitening_undoes_the_covariance(model, seen):
     regressor = KeypointRegressor(KeypointNetwork(SMALL), correlation, TrainedBody(model.file_hash, model.hands))
     problem = _problem(model, people, view)
     belief = regressor(problem, 1).belief
-    deviation = torch.exp(estimate(regressor.network, view_of(problem)).log_deviations)
-    covariance = deviation[:, :66, None] * correlation[:66, :66] * deviation[:, None, :66]
+    found = estimate(regressor.network, view_of(problem))
+    deviation = torch.exp(found.log_deviations[:, :66]).double()
+    covariance = deviation[:, :, None] * correlation[:66, :66].double() * deviation[:, None]
+    # A small change of orientation (in the body's axes) and pose, and how all joints turn by it in crop axes.
+    change = 1e-4 * torch.randn(COUNT, 66, generator=random, dtype=torch.float64)
+    every = roma.rotmat_to_rotvec(found.rotations[:, 0].double())
+    rotations, vectors = roma.rotvec_to_rotmat(every), every[:, 1:].flatten(1)
+    moved = torch.cat(
+        [
+            rotations[:, :1] @ roma.rotvec_to_rotmat(change[:, None, :3]),
+            roma.rotvec_to_rotmat((vectors + change[:, 3:]).unflatten(1, (-1, 3))),
+        ],
+        dim=1,
+    )
+    before, after = (found.R_camera_crop.double().mT[:, None] @ absolute(one, BODY_PARENTS) for one in (rotations, moved))
+    turns = roma.rotmat_to_rotvec(after @ before.mT).flatten(1)
+    expected = (turns * torch.linalg.solve(covariance, turns)).sum(-1)
+    # Beliefs in orientation and pose alone: what is said of shape and hands set aside.
     whitening = belief.whitening[:, 0].double()
-    found = torch.linalg.inv(whitening.mT @ whitening)[:, :66, :66]
-    torch.testing.assert_close(found.float(), covariance, rtol=1e-3, atol=1e-5)
+    joint = torch.linalg.inv(whitening.mT @ whitening)[:, :66, :66]
+    distance = (change * torch.linalg.solve(joint, change)).sum(-1)
+    torch.testing.assert_close(distance, expected, rtol=1e-3, atol=0)
 
 
 def test_training_errors_are_those_of_the_outputs(model, seen):
@@ -260,10 +277,11 @@ def test_training_errors_are_those_of_the_outputs(model, seen):
     assert wrong.shape == (COUNT, SMALL.believed) and float(wrong.abs().max()) < 1e-3
     turn = torch.tensor([0.0, 0.2, 0.0])
     turned = targets.rotations.clone()
-    turned[:, RIGHT_WRIST] = turned[:, RIGHT_WRIST] @ roma.rotvec_to_rotmat(turn)
+    turned[:, RIGHT_WRIST] = roma.rotvec_to_rotmat(turn) @ turned[:, RIGHT_WRIST]
     moved = errors(Told(targets)(None), replace(targets, rotations=turned))[:, :66].unflatten(1, (22, 3))
     torch.testing.assert_close(moved[:, RIGHT_WRIST], turn.expand(COUNT, 3), atol=1e-3, rtol=1e-3)
-    assert float(moved[:, :RIGHT_WRIST].abs().max()) < 1e-3
+    moved[:, RIGHT_WRIST] = 0
+    assert float(moved.abs().max()) < 1e-3
 
 
 # ---------------------------------------------------------------------------------------------- files

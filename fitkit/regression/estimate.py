@@ -39,7 +39,10 @@ class Estimate:
     log_focal: Float[Tensor, "M 1"]
     """Logarithm of the focal length over the one in K."""
     log_deviations: Float[Tensor, "M D"]
-    """Logarithm of the standard deviation of each value: orientation, body pose, betas, hands, log focal length."""
+    """Logarithm of the standard deviation of each value: of all joints' rotations (crop axes), betas, hands, log focal
+    length."""
+    R_camera_crop: Float[Tensor, "M 3 3"]
+    """Rotation from the axes of a camera that looks at the person to those of the picture's."""
 
 
 def estimate(network: KeypointNetwork, view: View, mirrored: bool = True) -> Estimate:
@@ -65,6 +68,7 @@ def estimate(network: KeypointNetwork, view: View, mirrored: bool = True) -> Est
         (direct.log_metres_per_pixel + other.log_metres_per_pixel) / 2,
         (direct.log_focal + other.log_focal) / 2,
         (direct.log_deviations + other.log_deviations) / 2,
+        direct.R_camera_crop,
     )
 
 
@@ -85,6 +89,7 @@ def _single(network: KeypointNetwork, view: View) -> Estimate:
         outputs["log_extent"] - torch.log(box.size),
         outputs["log_focal"],
         outputs["log_deviations"],
+        box.R_camera_crop,
     )
 
 
@@ -122,4 +127,5 @@ def unflipped(seen: Estimate, image_size: Float[Tensor, "M 2"]) -> Estimate:
         seen.log_metres_per_pixel,
         seen.log_focal,
         torch.cat([pelvis, body, betas, hands, focal], dim=1),
+        sign[:, None] * seen.R_camera_crop * sign,
     )

@@ -37,7 +37,10 @@ class NetworkShape:
 
     @property
     def believed(self) -> int:
-        """Number of values with an uncertainty: orientation, body pose, betas, hands, log focal length."""
+        """Number of values with an uncertainty: joints' rotations, betas, hands, log focal length.
+
+        The rotations are in crop axes, in which a view tells them: surely about the line of sight, poorly towards it.
+        """
         return 3 * JOINTS + self.betas + 2 * HAND_VALUES + 1
 
     @property
@@ -107,3 +110,11 @@ def relative(rotations: Float[Tensor, "*M J 3 3"], parents: Sequence[int]) -> Fl
     """Return rotations relative to the parents', the pelvis' as it is, from rotations in common axes."""
     above = rotations[..., list(parents[1:JOINTS]), :, :]
     return torch.cat([rotations[..., :1, :, :], above.mT @ rotations[..., 1:, :, :]], dim=-3)
+
+
+def absolute(rotations: Float[Tensor, "*M J 3 3"], parents: Sequence[int]) -> Float[Tensor, "*M J 3 3"]:
+    """Return rotations in the axes of the pelvis' from those relative to the parents': undoes `relative`."""
+    found = [rotations[..., 0, :, :]]
+    for joint in range(1, JOINTS):
+        found.append(found[parents[joint]] @ rotations[..., joint, :, :])
+    return torch.stack(found, dim=-3)

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from fitkit.camera import Camera, focal_from_field_of_view
 from fitkit.errors import InputError
+from fitkit.models.jacobian import left_jacobian_transposed
 from fitkit.models.smpl_family import HandSpace, SMPLFamilyModel
 from fitkit.parameters import Parameters, zeros
 from fitkit.problem import Belief, Problem, Proposal
 from fitkit.regression.crop import GUESSED_FIELD_OF_VIEW, VOCABULARY, View, placed
 from fitkit.regression.estimate import Estimate, estimate
-from fitkit.regression.network import JOINTS, KeypointNetwork, NetworkShape
+from fitkit.regression.network import BODY_PARENTS, JOINTS, KeypointNetwork, NetworkShape, absolute
 
 _POSE = 3 * JOINTS
 _HANDS = ("left_hand_pose", "right_hand_pose")
@@ -155,13 +156,17 @@ class KeypointRegressor:
             units[columns[name]] = hand.deviation.to(units)
         deviation = (torch.exp(found.log_deviations) * units).to(like)
         whitening = self._uncorrelating(tuple(chosen)).to(like) / deviation[:, None, chosen]
+        whitening = whitening.unflatten(0, (problems, bodies))[rows]
+        slopes = _turn_slopes(found.rotations.to(like), found.R_camera_crop.to(like))
+        slopes = slopes.unflatten(0, (problems, bodies)).transpose(1, 2).flatten(0, 1)
+        whitening = torch.cat([whitening[..., :_POSE] @ slopes, whitening[..., _POSE:]], dim=-1)
         mean = [start[name][..., :size].expand(-1, bodies, -1) for name, size in zip(names, sizes, strict=True)]
         focal = deviation[:, -1:] * self.correlation[-1, -1].to(like).sqrt()
         return Belief(
             names,
             sizes,
             torch.cat(mean, dim=-1),
-            whitening.unflatten(0, (problems, bodies))[rows],
+            whitening,
             focal.unflatten(0, (problems, bodies))[rows],
         )
 
@@ -246,6 +251,34 @@ def _ranked(found: Estimate, hypotheses: int) -> Estimate:
 def _fitting(values: Float[Tensor, "... S"], size: int) -> Float[Tensor, "... T"]:
     """Return coefficients cut, or filled with zeros, to a number."""
     return torch.nn.functional.pad(values, (0, max(0, size - values.shape[-1])))[..., :size]
+
+
+def _turn_slopes(
+    rotations: Float[Tensor, "M C 22 3 3"], R_camera_crop: Float[Tensor, "M 3 3"]
+) -> Float[Tensor, "M C 66 66"]:
+    """Return how all joints turn, crop axes, as the orientation (body axes) and the pose (rotation vectors) change.
+
+    A joint turns by what each joint from the pelvis down to it turns by: R_p J_l(v) dv in the axes of its parent's
+    rotation R_p, with J_l the left Jacobian (Sola et al. 2018, equation 145).
+    """
+    common = R_camera_crop.mT[:, None, None] @ absolute(rotations, BODY_PARENTS)
+    vectors = roma.rotmat_to_rotvec(rotations[:, :, 1:])
+    each = common[:, :, list(BODY_PARENTS[1:])] @ left_jacobian_transposed(vectors.flatten(0, 1)).mT.unflatten(
+        0, vectors.shape[:2]
+    )
+    each = torch.cat([common[:, :, :1], each], dim=2)
+    return (_ABOVE.to(each)[:, :, None, None] * each[:, :, None]).transpose(-3, -2).flatten(-4, -3).flatten(-2)
+
+
+def _ancestors() -> Float[Tensor, "22 22"]:
+    """Return for each joint which joints it hangs from, itself among them."""
+    above = torch.eye(JOINTS)
+    for joint in range(1, JOINTS):
+        above[joint] += above[BODY_PARENTS[joint]]
+    return above
+
+
+_ABOVE = _ancestors()
 
 
 def _root(found: Estimate, camera: Camera) -> Float[Tensor, "M 3"]:

@@ -10,7 +10,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from fitkit.regression.estimate import Estimate, estimate
-from fitkit.regression.network import KeypointNetwork
+from fitkit.regression.network import BODY_PARENTS, KeypointNetwork, absolute
 from fitkit.terms.belief import BeliefTerm
 from fitkit.training.detections import Detector
 from fitkit.training.synthetic_people import Population, SyntheticPeople, standard_hands
@@ -55,15 +55,12 @@ def calibrated(
 
 
 def errors_of(found: Estimate, people: SyntheticPeople, population: Population) -> Float[Tensor, "M E"]:
-    """Return truth less estimate of orientation, body pose, betas, hands: what a belief's whitening acts on.
-
-    Body pose differs by its rotation vectors, as the fit's parameters do; orientation by a rotation in its own axes.
-    """
-    leaves = {name: people.parameters[name][:, 0] for name in people.parameters}
-    turn = roma.rotmat_to_rotvec(found.rotations[:, 0, 0].mT @ people.rotations[:, 0])
-    pose = leaves["body_pose"] - roma.rotmat_to_rotvec(found.rotations[:, 0, 1:]).flatten(1)
+    """Return truth less estimate of the joints' rotations (crop axes, axis-angle), betas and hands."""
+    guessed = absolute(found.rotations[:, 0], BODY_PARENTS)
+    to_crop = found.R_camera_crop.mT[:, None]
+    turns = roma.rotmat_to_rotvec(to_crop @ people.joint_rotations @ guessed.mT @ to_crop.mT).flatten(1)
     hands = standard_hands(people, population.model) - found.hands.flatten(1)
-    return torch.cat([turn, pose, leaves["betas"] - found.betas, hands], dim=1)
+    return torch.cat([turns, people.parameters["betas"][:, 0] - found.betas, hands], dim=1)
 
 
 def scatter_of(z: Float[Tensor, "M D"]) -> Float[Tensor, "D D"]:

@@ -99,11 +99,8 @@ def targets_of(people: SyntheticPeople, view: View, box: Crop, model: SMPLFamily
 
 
 def errors(outputs: dict[str, Tensor], targets: Targets) -> Float[Tensor, "M D"]:
-    """Return truth less prediction of all values with an uncertainty, rotations as axis-angle in the predicted axes."""
-    predicted, true = (
-        relative(rotations, BODY_PARENTS) for rotations in (rotations_of(outputs["rotations"]), targets.rotations)
-    )
-    turns = roma.rotmat_to_rotvec(predicted.mT @ true).flatten(1)
+    """Return truth less prediction of all values with an uncertainty, rotations as axis-angle in crop axes."""
+    turns = roma.rotmat_to_rotvec(targets.rotations @ rotations_of(outputs["rotations"]).mT).flatten(1)
     others = [getattr(targets, name) - outputs[name] for name in ("betas", "hands", "log_focal")]
     return torch.cat([turns, *others], dim=1)
 
