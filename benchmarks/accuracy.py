@@ -177,9 +177,9 @@ def fitted(recipe: str | Path | Recipe, device: str = "cpu", **options: Any) -> 
     return method
 
 
-def start_alone(recipe: str | Path) -> Recipe:
+def start_alone(recipe: str | Path | Recipe) -> Recipe:
     """Return a recipe that minimises nothing: of what the initialiser proposes, that of least energy stays."""
-    chosen = load_recipe(recipe)
+    chosen = recipe if isinstance(recipe, Recipe) else load_recipe(recipe)
     last = chosen.stages[-1]
     return replace(chosen, stages=(replace(last, name="start alone", free=(), propose=None, when="always"),))
 

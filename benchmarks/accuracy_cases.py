@@ -64,6 +64,8 @@ class Case:
     offset: float = 0.0
     """Standard deviation along x and along y of each keypoint's own offset, the same for all people of a run, as a
     share of the longer side of the person's box."""
+    equal_offsets: bool = False
+    """Whether each keypoint's offset is so long instead, in a direction of its own."""
 
     @property
     def needs_capture(self) -> bool:
@@ -96,6 +98,9 @@ CASES: dict[str, Case] = {
     "one_arm_hidden": Case("one arm hidden from the elbow on", one_arm=True),
     "outliers": Case("20 % of the points 80 px off, confident", outliers=0.2),
     "offsets": Case("an offset per keypoint, 2 % of the box along each axis", offset=0.02),
+    "equal_offsets": Case(
+        "an offset per keypoint, 2 % of the box long, in any direction", offset=0.02, equal_offsets=True
+    ),
     "pitch": Case("camera pitch of 0.5 rad deviation", pitch=0.5),
     "far": Case("the quarter of held-out poses that is farthest from training", far=True),
     "tumbling": Case("pelvis turned as captured: leaning, lying, upside down", captured_root=True),
@@ -181,7 +186,10 @@ def observe(people: People, case: Case, noise: float, seed: int, known_focal: bo
         confidence = np.ones_like(confidence)
     if case.offset:
         box = np.ptp(people.points, axis=1).max(-1)
-        offsets = case.offset * np.random.default_rng([seed, 1]).standard_normal((len(names), 2))
+        offsets = np.random.default_rng([seed, 1]).standard_normal((len(names), 2))
+        if case.equal_offsets:
+            offsets /= np.linalg.norm(offsets, axis=1, keepdims=True)
+        offsets *= case.offset
         points = points + box[:, None, None] * offsets
     shown = np.tile(np.array([not case.hidden(name) for name in names]), (count, 1))
     if case.one_arm:

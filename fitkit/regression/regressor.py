@@ -56,7 +56,7 @@ class KeypointRegressor:
         self.network = network.eval().requires_grad_(False)
         self.correlation = correlation
         self.body = body
-        self._inverses: dict[tuple[int, ...], Tensor] = {}
+        self._inverse: Tensor | None = None
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, Tensor], metadata: Mapping[str, str]) -> KeypointRegressor:
@@ -145,65 +145,29 @@ class KeypointRegressor:
         return leaves
 
     def _belief(self, problem: Problem, found: Estimate, start: Parameters, rows: Int[Tensor, " R"]) -> Belief:
-        """Return the density of those leaves whose values mean for this model what they mean for the network's."""
+        """Return the density of orientation and body pose, the same for all models of the family.
+
+        Shape and hands are left to their priors: of those, the network's deviations are the population's.
+        """
         problems, bodies = problem.observations.points.shape[:2]
         like = problem.observations.points
-        names, columns = self._shared(problem.model, found, start)
-        sizes = tuple(len(columns[name]) for name in names)
-        chosen = [column for name in names for column in columns[name]]
-        units = torch.ones_like(self.correlation[0])
-        for name, hand in zip(_HANDS, self.body.hands, strict=True):
-            units[columns[name]] = hand.deviation.to(units)
-        deviation = (torch.exp(found.log_deviations) * units).to(like)
-        whitening = self._uncorrelating(tuple(chosen)).to(like) / deviation[:, None, chosen]
-        whitening = whitening.unflatten(0, (problems, bodies))[rows]
+        deviation = torch.exp(found.log_deviations).to(like)
+        whitening = (self._uncorrelating().to(like) / deviation[:, None, :_POSE]).unflatten(0, (problems, bodies))
         slopes = _turn_slopes(found.rotations.to(like), found.R_camera_crop.to(like))
         slopes = slopes.unflatten(0, (problems, bodies)).transpose(1, 2).flatten(0, 1)
-        whitening = torch.cat([whitening[..., :_POSE] @ slopes, whitening[..., _POSE:]], dim=-1)
-        mean = [start[name][..., :size].expand(-1, bodies, -1) for name, size in zip(names, sizes, strict=True)]
+        mean = torch.cat([start["global_orient"], start["body_pose"][..., : _POSE - 3]], dim=-1)
         focal = deviation[:, -1:] * self.correlation[-1, -1].to(like).sqrt()
-        return Belief(
-            names,
-            sizes,
-            torch.cat(mean, dim=-1),
-            whitening,
-            focal.unflatten(0, (problems, bodies))[rows],
-        )
+        focal = focal.unflatten(0, (problems, bodies))[rows]
+        return Belief(("global_orient", "body_pose"), (3, _POSE - 3), mean, whitening[rows] @ slopes, focal)
 
-    def _uncorrelating(self, chosen: tuple[int, ...]) -> Float[Tensor, "D D"]:
-        """Return the inverse root of some values' correlation; made once."""
-        if chosen not in self._inverses:
+    def _uncorrelating(self) -> Float[Tensor, "66 66"]:
+        """Return the inverse root of the joints' correlation; made once."""
+        if self._inverse is None:
             # In double precision: the errors of neighbouring joints go together closely.
-            columns = list(chosen)
-            root = torch.linalg.cholesky(self.correlation.double()[columns][:, columns])
-            identity = torch.eye(len(columns), dtype=root.dtype)
-            self._inverses[chosen] = torch.linalg.solve_triangular(root, identity, upper=False)
-        return self._inverses[chosen]
-
-    def _shared(
-        self, model: object, found: Estimate, start: Parameters
-    ) -> tuple[tuple[str, ...], dict[str, list[int]]]:
-        """Return the leaves of the density for a model, and where each leaf's values are among the deviations."""
-        shape, hand = found.betas.shape[1], found.hands.shape[2]
-        betas = min(shape, start["betas"].shape[-1])
-        columns = {"global_orient": list(range(3)), "body_pose": list(range(3, _POSE))}
-        columns["betas"] = list(range(_POSE, _POSE + betas))
-        for number, name in enumerate(_HANDS):
-            columns[name] = list(range(_POSE + shape + number * hand, _POSE + shape + (number + 1) * hand))
-        names = ["global_orient", "body_pose"]
-        names += ["betas"] * self._same_shape(model) + list(_HANDS) * self._same_hands(model)
-        return tuple(names), columns
-
-    def _same_hands(self, model: object) -> bool:
-        spaces = model.hands if isinstance(model, SMPLFamilyModel) else None
-        if spaces is None:
-            return False
-        pairs = list(zip(spaces, self.body.hands, strict=True))
-        return all(
-            own.components.shape == theirs.components.shape
-            and torch.allclose(own.components.to(theirs.components), theirs.components, atol=1e-4)
-            for own, theirs in pairs
-        )
+            root = torch.linalg.cholesky(self.correlation.double()[:_POSE, :_POSE])
+            identity = torch.eye(_POSE, dtype=root.dtype)
+            self._inverse = torch.linalg.solve_triangular(root, identity, upper=False)
+        return self._inverse
 
 
 def view_of(problem: Problem) -> View:

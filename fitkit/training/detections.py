@@ -46,7 +46,7 @@ _LEGS = ("knee", "ankle", "toe", "heel", "foot")
 class Detector:
     """Chances and sizes of a detector's errors; sizes are shares of the person's box."""
 
-    clean: float = 0.35
+    clean: float = 0.5
     """Share of people without noise, outliers or habits, but for a tenth of the usual noise."""
     noise: tuple[float, float] = (0.001, 0.015)
     """Least and greatest standard deviation of a confident point, drawn evenly in its logarithm."""
@@ -54,7 +54,7 @@ class Detector:
     """Greatest deviation of what a detector always adds to a point; half of the detectors have none."""
     outliers: float = 0.25
     """Greatest share of points that lie elsewhere."""
-    wrong: float = 0.25
+    wrong: float = 0.3
     """Share of people with such points."""
     reach: tuple[float, float] = (0.05, 0.35)
     """How far they lie off, standard deviation."""
