@@ -106,12 +106,16 @@ def test_a_fifth_of_the_points_is_grossly_wrong(people):
     np.testing.assert_allclose(away[away > 1], 80.0)
 
 
-def test_offsets_are_the_keypoints_own(people):
-    points, _ = shown_in(people, "offsets")
+@pytest.mark.parametrize("case", ["offsets", "equal_offsets"])
+def test_offsets_are_the_keypoints_own(people, case):
+    points, _ = shown_in(people, case)
     box = np.ptp(people.points, axis=1).max(-1)[:, None, None]
     offsets = (points - people.points) / box
     np.testing.assert_allclose(offsets, offsets[:1].repeat(len(points), axis=0), atol=1e-12)
-    assert 0.015 < offsets[0].std() < 0.025
+    if case == "offsets":
+        assert 0.015 < offsets[0].std() < 0.025
+    else:
+        np.testing.assert_allclose(np.linalg.norm(offsets[0], axis=-1), 0.02, rtol=1e-9)
 
 
 def test_confidence_tells_the_noise(people):
