@@ -53,6 +53,7 @@ BENCHMARKS = (
     Benchmark("scaling", quick=("--batches", "1", "2", "--repeats", "1", "--least", "2", "--stream", "8")),
     Benchmark("degenerate", quick=("--problems", "8", "--batch", "4")),
     Benchmark("accuracy", quick=("--people", "2", "--cases", "body", "--methods", "full")),
+    Benchmark("initialiser", quick=("--batches", "1", "--repeats", "1")),
     Benchmark("ablation", quick=("--people", "2", "--cases", "body")),
     Benchmark("camera_size", quick=("--people", "3")),
     Benchmark("recovery", quick=("--people", "2"), common=False),
@@ -189,6 +190,7 @@ TABLES: dict[str, tuple[str, Callable[[dict[str, Any]], Rows]]] = {
     "scaling": ("Cost a person", _scaling),
     "degenerate": ("Degenerate problems", _degenerate),
     "recovery": ("Recovery", _recovery),
+    "initialiser": ("The network's proposal", lambda report: report["rows"]),
     "ablation": ("What each part buys: PA-MPJPE / MPJPE", _ablation),
 }
 """Results -> title of the table, and its rows. `accuracy.py` prints its own, which is long."""
