@@ -72,7 +72,7 @@ def prior(data: Path, out: Path, steps: int | None, seed: int, quiet: bool) -> N
 def initialiser(data: Path, out: Path, quiet: bool, device: str, **options: Any) -> None:
     """Train the network that proposes parameters from keypoints, on synthetic people in your poses.
 
-    DATA: body poses, as for `fitkit train prior`. A thousand steps take seven minutes of a core.
+    DATA: body poses, as for `fitkit train prior`. A thousand steps take five minutes of two cores.
 
     Use it in a recipe by the path of its weights:
     `initialiser: {name: network, weights: initialiser/keypoints.safetensors}`.

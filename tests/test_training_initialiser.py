@@ -74,8 +74,11 @@ def test_an_interrupted_training_goes_on(captured, tmp_path, monkeypatch):
         train_initialiser(captured, tmp_path, _settings(30), interrupt)
     assert not (tmp_path / WEIGHTS).exists()
     steps = []
-    train_initialiser(captured, tmp_path, _settings(30), lambda step, _: steps.append(step))
+    report = train_initialiser(captured, tmp_path, _settings(30), lambda step, _: steps.append(step))
     assert steps == [30]
+    whole = train_initialiser(captured, tmp_path / "whole", _settings(30))
+    for label, scores in whole["held out"].items():
+        assert report["held out"][label] == pytest.approx(scores, rel=1e-4), "as if it had not been interrupted"
     other = replace(_settings(30), shape=replace(TINY, width=16))
     with pytest.raises(InputError, match="another size"):
         train_initialiser(captured, tmp_path, other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 import roma
@@ -199,6 +200,18 @@ def _deviations(outputs: dict[str, Tensor], targets: Targets) -> Tensor:
     return (log + 0.5 * (_DEGREES + 1) * torch.log1p(square / _DEGREES)).mean()
 
 
+@dataclass(frozen=True)
+class _Batch:
+    """What a step trains on."""
+
+    inputs: Float[Tensor, "M I"]
+    """What the network reads."""
+    targets: Targets
+    """What it should say."""
+    random: Tensor
+    """State of the randomness once the batch was drawn."""
+
+
 @dataclass
 class Trainer:
     """A network in training."""
@@ -215,6 +228,8 @@ class Trainer:
     """What everything is drawn from."""
     step: int = 0
     """Steps taken."""
+    random_state: Tensor | None = None
+    """State of the randomness after the people of these steps; None before the first."""
 
     def __post_init__(self) -> None:
         """Prepare the optimiser and the running mean of the weights."""
@@ -228,33 +243,48 @@ class Trainer:
     def run(self, report: Callable[[int, dict[str, float]], None] | None = None, every: int = 100) -> None:
         """Train to the end of the schedule; `report` is called every so many steps with the figures' means."""
         figures: dict[str, float] = {}
-        while self.step < self.schedule.steps:
-            for group in self.optimiser.param_groups:
-                group["lr"] = self.schedule.rate_at(self.step)
-            people = self.population.sample(self.schedule.batch, self.random)
-            view = self._detector()(people, self.random)
-            box = crop(view)
-            targets = targets_of(people, view, box, self.population.model).to(self._device)
-            with torch.autocast(self._device.type, dtype=torch.bfloat16):
-                outputs = self.network(box.inputs.to(self._device))
-            loss, seen = self.loss({name: value.float() for name, value in outputs.items()}, targets)
-            self.optimiser.zero_grad()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(self.network.parameters(), _STEEPEST)
-            self.optimiser.step()
-            self.step += 1
-            if self.step % _AVERAGED == 0:
-                self._update_average()
-            for name, value in (seen | {"loss": float(loss.detach())}).items():
-                figures[name] = figures.get(name, 0.0) + value / every
-            if self.step % every == 0:
-                if report:
-                    report(self.step, figures)
-                figures = {}
+        # People are made while the network learns from those before them.
+        with ThreadPoolExecutor(1) as maker:
+            coming = maker.submit(self._batch, self.step)
+            while self.step < self.schedule.steps:
+                batch = coming.result()
+                coming = maker.submit(self._batch, self.step + 1)
+                seen = self._learn(batch)
+                self.random_state = batch.random
+                self.step += 1
+                if self.step % _AVERAGED == 0:
+                    self._update_average()
+                for name, value in seen.items():
+                    figures[name] = figures.get(name, 0.0) + value / every
+                if self.step % every == 0:
+                    if report:
+                        report(self.step, figures)
+                    figures = {}
 
-    def _detector(self) -> Detector:
-        """Return the detector of this step: it errs more and more often until a tenth of the training is over."""
-        mildness = 1 - min(1.0, self.step / min(_MILD, 0.1 * self.schedule.steps))
+    def _batch(self, step: int) -> _Batch:
+        """Return what a step trains on."""
+        people = self.population.sample(self.schedule.batch, self.random)
+        view = self._detector(step)(people, self.random)
+        box = crop(view)
+        return _Batch(box.inputs, targets_of(people, view, box, self.population.model), self.random.get_state())
+
+    def _learn(self, batch: _Batch) -> dict[str, float]:
+        """Take a step, and return the figures to watch."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.schedule.rate_at(self.step)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16):
+            outputs = self.network(batch.inputs.to(self._device))
+        outputs = {name: value.float() for name, value in outputs.items()}
+        loss, seen = self.loss(outputs, batch.targets.to(self._device))
+        self.optimiser.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), _STEEPEST)
+        self.optimiser.step()
+        return seen | {"loss": float(loss.detach())}
+
+    def _detector(self, step: int) -> Detector:
+        """Return the detector of a step: it errs more and more often until a tenth of the training is over."""
+        mildness = 1 - min(1.0, step / min(_MILD, 0.1 * self.schedule.steps))
         return replace(self.detector, clean=max(self.detector.clean, mildness))
 
     def _update_average(self) -> None:

@@ -127,7 +127,7 @@ def _save(trainer: Trainer, path: Path, settings: InitialiserSettings) -> None:
         "network": trainer.network.state_dict(),
         "optimiser": trainer.optimiser.state_dict(),
         "average": trainer.average,
-        "random": trainer.random.get_state(),
+        "random": trainer.random_state,
         "step": trainer.step,
         "shape": asdict(settings.shape),
     }
