@@ -106,7 +106,7 @@ EDITS: dict[str, Callable[[Plain], None]] = {
     "outliers by spread": reprojecting(spreads=None),
     "Welsch's loss (Geman-McClure's)": reprojecting(loss="geman_mcclure"),
     "one hypothesis (four)": _hypotheses,
-    "student prior (mixture)": _prior("gaussian_mixture"),
+    "student prior (mixture)": _prior("mixture"),
     "student prior (vae)": _prior("vae"),
     "Levenberg-Marquardt (L-BFGS)": solved(name="lbfgs"),
 }
