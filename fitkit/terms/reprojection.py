@@ -62,6 +62,8 @@ class Reprojection(ResidualTerm):
     do: a few keypoints do not tell how noisy they are."""
     spreads: float | None = None
     """With `adaptive`, a keypoint is an outlier from so many of those spreads, where that is nearer than `outlier`."""
+    near: float = 0.0
+    """Metres within which no keypoint is an outlier by its spreads: a limb that is still on its way is none."""
     image_scaled: bool = False
     """Measure in thousandths of the picture's height, not in metres at the person: the published energy."""
     landmarks: tuple[str, ...] = evidence(())
@@ -92,7 +94,8 @@ class Reprojection(ResidualTerm):
             return bound
         shrunk = bound._spread(Scene(problem.model, problem.start, problem.camera), deviation)
         if self.spreads is not None:
-            rho = torch.minimum(rho, self.spreads * shrunk)
+            near = self.near / self.outlier * rho
+            rho = torch.minimum(rho, torch.maximum(self.spreads * shrunk, near))
         return replace(bound, weights=weights / shrunk, rho=rho)
 
     def __post_init__(self) -> None:
