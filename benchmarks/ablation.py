@@ -84,7 +84,8 @@ def solved(**solver: Any) -> Callable[[Plain], None]:
 
 def _prior(name: str) -> Callable[[Plain], None]:
     def edit(recipe: Plain) -> None:
-        recipe["terms"]["pose_prior"]["prior"] = name
+        for stage in believed(recipe):
+            stage["terms"]["pose_prior"]["prior"] = name
 
     return edit
 
@@ -106,8 +107,8 @@ EDITS: dict[str, Callable[[Plain], None]] = {
     "outliers by spread": reprojecting(spreads=None),
     "Welsch's loss (Geman-McClure's)": reprojecting(loss="geman_mcclure"),
     "one hypothesis (four)": _hypotheses,
-    "student prior (mixture)": _prior("mixture"),
-    "student prior (vae)": _prior("vae"),
+    "mixture prior (student)": _prior("student"),
+    "mixture prior (vae)": _prior("vae"),
     "Levenberg-Marquardt (L-BFGS)": solved(name="lbfgs"),
 }
 """What is left out, or exchanged (for what) -> the edit of the recipe's file that does it."""
