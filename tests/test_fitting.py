@@ -399,7 +399,9 @@ def test_what_is_not_seen_is_less_certain():
     assert deviation.shape == (2, 55, 3) and bool((deviation > 0).all())
     place = {name: k for k, name in enumerate(found.problem.model.joint_names)}
     ankles = [place["left_ankle"], place["right_ankle"]]
-    assert bool((deviation[1, ankles] > 2 * deviation[0, ankles]).all())
+    # Across the picture above all: in depth the person's distance is unsure, too, and the same for both.
+    ratio = deviation[1, ankles] / deviation[0, ankles]
+    assert bool((ratio[:, :2] > 2).all() and (ratio[:, 2] > 1.5).all())
     assert float(deviation[..., 2].median()) > float(deviation[..., :2].median()), "depth is the least certain"
 
 
