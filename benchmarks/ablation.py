@@ -9,7 +9,6 @@ hands, iterations and CPU time a person. Writes benchmarks/results/ablation.json
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -120,7 +119,7 @@ def variants(edits: dict[str, Callable[[Plain], None]] = EDITS) -> dict[str, Rec
     found = {AS_IT_IS: load_recipe()}
     for name, edit in edits.items():
         # Aliases of the file share mappings; an edit must reach each stage once.
-        changed = yaml.safe_load(yaml.dump(copy.deepcopy(whole), Dumper=_Unshared))
+        changed = yaml.safe_load(yaml.dump(whole, Dumper=_Unshared))
         edit(changed)
         found[name] = parse_recipe(yaml.safe_dump(changed), f"default without {name}")
     return found
@@ -134,11 +133,8 @@ class _Unshared(yaml.SafeDumper):
 def methods() -> dict[str, Method]:
     """Return every variant as a method of `accuracy.run`, and the starts alone."""
     found = {name: fitted(recipe) for name, recipe in variants().items()}
-    return found | {"refinement (the network alone)": fitted(start_alone("default")), "network (mean pose)": _mean()}
-
-
-def _mean() -> Method:
-    return fitted("default", init="mean")
+    alone, mean = fitted(start_alone("default")), fitted("default", init="mean")
+    return found | {"refinement (the network alone)": alone, "network (mean pose)": mean}
 
 
 def compared(rows: list[Plain]) -> list[Plain]:
